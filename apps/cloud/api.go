@@ -19,7 +19,7 @@ const maxBody = 64 << 10
 type Named struct {
 	Path   string   `json:"path"`
 	Share  []string `json:"share,omitempty"` // publish: users; "*" is all
-	Force  bool     `json:"force,omitempty"`
+	Force  bool     `json:"force,omitempty"` // erase: the last copy, too; unpublish: what a mirror would publish again
 	DryRun bool     `json:"dryRun,omitempty"`
 }
 
@@ -149,6 +149,9 @@ func (a *App) postUnpublish(r *http.Request) (any, error) {
 		return nil, err
 	}
 	path, err := a.own(n.Path)
+	if err == nil && !n.Force {
+		err = a.inMirror(path)
+	}
 	if err != nil {
 		return nil, err
 	}

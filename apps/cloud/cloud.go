@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -26,6 +25,7 @@ import (
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/load"
 	"ztm/apps/cloud/mirror"
+	"ztm/apps/cloud/news"
 	"ztm/apps/cloud/note"
 	"ztm/apps/cloud/rule"
 	"ztm/apps/cloud/state"
@@ -57,6 +57,7 @@ type App struct {
 	flows limit.Counts[identity.ID]   // of one peer
 	hints *limit.Buckets[identity.ID] // of one peer
 	noter note.Noter
+	news  *news.News
 
 	problems state.Problems
 
@@ -71,14 +72,12 @@ type App struct {
 	treeMu sync.Mutex // held while the directory is opened
 	tree   *tree.Tree // nil until it is needed; guarded by treeMu
 
-	mu        sync.Mutex
-	holders   index.Holders          // has the lock of index
-	peers     map[identity.ID]*known // guarded by mu
-	suspects  map[string]bool        // files that are looked into, by name; guarded by mu
-	published chan struct{}          // has one where readers are to be told; capacity 1
-	mirrors   map[string]*mirroring  // by name; guarded by mu
-	still     time.Duration          // how long a change has to stand still; 0 is mirror.StandStill
-	told      map[identity.ID]told   // guarded by mu
+	mu       sync.Mutex
+	holders  index.Holders          // has the lock of index
+	peers    map[identity.ID]*known // guarded by mu
+	suspects map[string]bool        // files that are looked into, by name; guarded by mu
+	mirrors  map[string]*mirroring  // by name; guarded by mu
+	still    time.Duration          // how long a change has to stand still; 0 is mirror.StandStill
 
 	// Of tests:
 	now  func() time.Time // the clock of the trash
@@ -102,7 +101,7 @@ func New(h apps.Host) apps.App {
 		rules:    rule.New(h.State),
 		mirrored: settings.Table[mirror.Setting]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
 		peers: map[identity.ID]*known{}, suspects: map[string]bool{},
-		published: make(chan struct{}, 1), told: map[identity.ID]told{},
+
 		hints: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
 	a.life, a.end = context.WithCancel(context.Background())
 	a.index, a.broken = index.Load(h.State, h.Notary)
@@ -110,9 +109,10 @@ func New(h apps.Host) apps.App {
 		a.configured(c, c)
 	}
 	a.fetcher = fetch.New(fetch.Config{Open: a.openBlocks, Blocks: blocksAtATime})
-	a.loads = load.New(load.Config{Life: a.life, Begin: a.begin, Files: filesAtATime, Waiting: filesWaiting, Text: explain})
+	a.loads = load.New(load.Config{Life: a.life, Begin: a.begin, Files: filesAtATime, Waiting: filesWaiting, Text: state.Explain})
 	a.noter.Index = a.index
-	a.problems.Text = explain
+	a.news = news.New(news.Config{Name: Name, Index: a.index, Host: h, Others: a.others, Reader: a.reader})
+	a.problems.Text = state.Explain
 	return a
 }
 
@@ -131,15 +131,28 @@ func (a *App) Run(ctx context.Context) error {
 		a.startMirrors()
 	}
 	a.work.Go(a.sweep)
-	a.announce(ctx)
+	a.news.Run(ctx)
 	return nil
 }
 
 // leftTime is how long what an interrupted download has left waits for the next attempt.
 const leftTime = 30 * 24 * time.Hour
 
-// sweep removes, once in a run, what interrupted downloads have left for too long.
+// sweepPause is how often that is looked for.
+const sweepPause = 24 * time.Hour
+
+// sweep removes, from time to time, what interrupted downloads have left for too long.
 func (a *App) sweep() {
+	for a.life.Err() == nil {
+		a.sweepOnce()
+		select {
+		case <-a.life.Done():
+		case <-time.After(sweepPause):
+		}
+	}
+}
+
+func (a *App) sweepOnce() {
 	dir, err := a.directory()
 	if err == nil {
 		_, err = os.Stat(dir) // there may never have been one
@@ -167,43 +180,6 @@ func (a *App) shut() {
 	if a.tree != nil {
 		a.tree.Close()
 		a.tree = nil
-	}
-}
-
-// busy is how long changes are collected before peers hear of them.
-const busy = 200 * time.Millisecond
-
-// announce offers the number of the index, and tells peers when there is something for them.
-func (a *App) announce(ctx context.Context) {
-	for {
-		changed := a.index.Changed()
-		_, seq := a.index.Position()
-		a.host.Offer([]string{strconv.FormatUint(seq, 10)})
-		select {
-		case <-a.published:
-			a.tell(ctx)
-		default:
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		case <-a.published:
-			a.again()
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(busy):
-		}
-	}
-}
-
-// again has readers told of news.
-func (a *App) again() {
-	select {
-	case a.published <- struct{}{}:
-	default:
 	}
 }
 

@@ -368,10 +368,10 @@ func TestAFileThatIsStreamedInIsPublished(t *testing.T) {
 	for path, size := range map[string]int{"a": 0, "d/b": 5, "c": 300_000} {
 		head, _ := json.Marshal(Upload{Path: path, Size: int64(size), Time: 1000, Share: []string{"bob"}})
 		in.Write(append(head, '\n'))
-		in.Write(random(size))
+		in.Write(append(random(size), Whole))
 	}
 	head, _ := json.Marshal(Upload{Path: "../x", Size: 4})
-	in.Write(append(append(head, '\n'), "evil"...))
+	in.Write(append(append(head, '\n'), "evil+"...))
 	conn, err := second.host.Open(t.Context(), alice.host.Self().ID, "cloud/put", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/load"
 	"ztm/apps/cloud/note"
+	"ztm/apps/cloud/state"
 	"ztm/apps/cloud/tree"
 	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
@@ -266,7 +267,7 @@ func (a *App) open(name string) (*os.File, error) {
 	}
 	f, _, err := t.Open(user, path)
 	if err != nil {
-		return nil, answer.Errorf(answer.NotFound, "%s: %s", name, explain(err))
+		return nil, answer.Errorf(answer.NotFound, "%s: %s", name, state.Explain(err))
 	}
 	return f, nil
 }

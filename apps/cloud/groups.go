@@ -36,7 +36,7 @@ func (a *App) Judge(func(apps.Peer, string) bool) {
 		a.host.Cut(func(p apps.Peer, path string) bool { return path == "blocks" && lost[p.ID] })
 	}
 	if a.index.Shared() {
-		a.again()
+		a.news.Again()
 	}
 }
 

@@ -4,17 +4,21 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
+	"ztm/apps/builtin"
 	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/mirror"
+	"ztm/apps/cloud/state"
 	"ztm/apps/cloud/tree"
 	"ztm/tunnel/answer"
 )
@@ -28,10 +32,12 @@ type MirrorState struct {
 	Exclude  mirror.Patterns `json:"exclude,omitempty"`
 	Limit    int64           `json:"limit,omitempty"`
 	Files    int             `json:"files"`
-	Held     []string        `json:"held,omitempty"`  // deletions that wait for a person
-	Plan     []string        `json:"plan,omitempty"`  // of a dry run: "fetch PATH"
-	Error    string          `json:"error,omitempty"` // why nothing is done
-	Watched  bool            `json:"watched"`         // changes are told of by the system
+	Held     []string        `json:"held,omitempty"`    // deletions that wait for a person
+	Plan     []string        `json:"plan,omitempty"`    // of a dry run: "fetch PATH"
+	Error    string          `json:"error,omitempty"`   // why nothing is done
+	Watched  bool            `json:"watched"`           // changes are told of by the system
+	Looking  bool            `json:"looking,omitempty"` // it was not looked at yet
+	Todo     int             `json:"todo,omitempty"`    // files that something is being done about
 
 	Selective bool `json:"selective,omitempty"`
 }
@@ -92,14 +98,55 @@ type mirroring struct {
 func (m *mirroring) state() MirrorState {
 	now := m.State()
 	s := stateOf(m.name, m.Setting)
-	s.Files, s.Watched = now.Files, now.Watched
+	s.Files, s.Watched, s.Looking, s.Todo = now.Files, now.Watched, !now.Looked, now.Todo
 	for _, path := range now.Held {
 		s.Held = append(s.Held, NameOf(m.User, path))
 	}
 	if now.Err != nil {
-		s.Error = explain(now.Err)
+		s.Error = state.Explain(now.Err)
 	}
 	return s
+}
+
+// ofMirrors says of each mirror why nothing is done, unless a file is the reason that is among others.
+func (a *App) ofMirrors(others []state.Problem) (list []state.Problem) {
+	for _, m := range a.eachMirror() {
+		now := m.State()
+		p := state.Problem{Path: m.name, Since: now.Since}
+		switch {
+		case len(now.Held) > 0:
+			p.State, p.Help = state.Held, "ztm cloud mirror "+state.Quoted(m.name)+" --confirm"
+			p.Reason = fmt.Sprintf("%d deletions wait for a person", len(now.Held))
+		case errors.Is(now.Err, mirror.ErrGone):
+			p.State, p.Reason = state.Stopped, state.Explain(now.Err)
+			p.Help = "mount it, or end the mirror: ztm cloud mirror " + state.Quoted(m.name) + " --download off --upload off"
+		case now.Err != nil && !slices.ContainsFunc(others, func(o state.Problem) bool { return entry.Below(o.Path, m.name) }):
+			p.State, p.Reason, p.Help = state.Stopped, state.Explain(now.Err), "ztm cloud mirror"
+		default:
+			continue
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// mirrorOf returns a mirror that does something and keeps a file which is here in step, or nil.
+func (a *App) mirrorOf(r index.Row, does func(*mirroring) bool) *mirroring {
+	if !builtin.Mirrors {
+		return nil
+	}
+	for _, m := range a.eachMirror() {
+		rel, below := strings.CutPrefix(r.Name(), m.name+"/")
+		if !below || !does(m) || m.Leave.Leaves(rel, false) {
+			continue
+		}
+		if t, err := a.local(); err == nil {
+			if _, err := t.Stat(r.User, r.Path); err == nil {
+				return m
+			}
+		}
+	}
+	return nil
 }
 
 // stop ends a mirror, and waits for it.
@@ -108,18 +155,21 @@ func (m *mirroring) stop() {
 	<-m.ended
 }
 
-func (a *App) mirrorStates() []MirrorState {
+// eachMirror returns all mirrors, by name.
+func (a *App) eachMirror() (all []*mirroring) {
 	a.mu.Lock()
-	var all []*mirroring
-	for _, m := range a.mirrors {
-		all = append(all, m)
+	defer a.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(a.mirrors)) {
+		all = append(all, a.mirrors[name])
 	}
-	a.mu.Unlock()
+	return all
+}
+
+func (a *App) mirrorStates() []MirrorState {
 	list := []MirrorState{}
-	for _, m := range all {
+	for _, m := range a.eachMirror() {
 		list = append(list, m.state())
 	}
-	slices.SortFunc(list, func(x, y MirrorState) int { return strings.Compare(x.Path, y.Path) })
 	return list
 }
 
@@ -250,7 +300,7 @@ func (a *App) wouldMirror(name, user, path string, m mirror.Setting) (any, error
 	one := a.keeper(user, path, m, true)
 	plan, _, err := one.Plan(time.Now())
 	if err != nil {
-		return nil, answer.Errorf(answer.CodeOf(err), "%v", explain(err))
+		return nil, answer.Errorf(answer.CodeOf(err), "%v", state.Explain(err))
 	}
 	s := stateOf(name, m)
 	s.Files = one.State().Files

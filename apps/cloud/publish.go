@@ -2,16 +2,15 @@ package cloud
 
 import (
 	"context"
-	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/state"
 	"ztm/apps/cloud/tree"
 	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
@@ -56,7 +55,7 @@ func (a *App) publish(ctx context.Context, paths, share []string) (results []Res
 			}
 			p, warning, err := a.read(t, user, path, share)
 			if err != nil {
-				results = append(results, Result{Path: NameOf(user, path), Error: explain(err)})
+				results = append(results, Result{Path: NameOf(user, path), Error: state.Explain(err)})
 				continue
 			}
 			results = append(results, Result{Path: NameOf(user, path), Warning: warning})
@@ -71,7 +70,7 @@ func (a *App) publish(ctx context.Context, paths, share []string) (results []Res
 			a.problems.Forget(NameOf(user, p.Entry.Path))
 		}
 	}
-	a.again()
+	a.news.Again()
 	return results, nil
 }
 
@@ -176,19 +175,6 @@ func localOf(info fs.FileInfo, c blocks.Content) *index.Local {
 	return &index.Local{Size: info.Size(), Changed: info.ModTime().UnixNano(), Hash: slices.Clone(c.Hash[:]), Exec: executable(info)}
 }
 
-// explain returns what a person gets to read of an error: without the places of this machine.
-func explain(err error) string {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		err = p.Err
-	}
-	var l *os.LinkError
-	if errors.As(err, &l) {
-		err = l.Err
-	}
-	return err.Error()
-}
-
 // own cuts a name that must be in this user's own tree.
 func (a *App) own(name string) (path string, err error) {
 	user, path, err := a.split(name)
@@ -263,8 +249,18 @@ func (a *App) unpublish(path string, below, dry bool) (results []Result, err err
 		return results, nil
 	}
 	err = a.index.Publish(a.author(), list)
-	a.again()
+	a.news.Again()
 	return results, err
+}
+
+// inMirror refuses to unpublish what a mirror here would publish again.
+func (a *App) inMirror(path string) (err error) {
+	a.each(a.author().User, path, func(r index.Row) {
+		if m := a.mirrorOf(r, func(m *mirroring) bool { return m.Upload && !r.Deleted }); m != nil && err == nil {
+			err = answer.Errorf(answer.BadRequest, "the mirror %s would publish %s again: remove the file, leave it out there, or end the mirror", m.name, r.Name())
+		}
+	})
+	return err
 }
 
 // each calls a function for each row at or below a path of a user; of all users where that is "".

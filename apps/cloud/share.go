@@ -78,7 +78,7 @@ func (a *App) shareFiles(path string, c ShareChange) (results []Result, changes 
 	a.host.Cut(func(p apps.Peer, path string) bool {
 		return path == "blocks" && p.User != self.User && lostAny(list, a.reader(p))
 	})
-	a.again()
+	a.news.Again()
 	return results, len(list) > 0, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"ztm/apps/builtin"
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
@@ -56,7 +57,7 @@ func (a *App) files(user, path string) ([]File, error) {
 		}
 		f := File{Path: NameOf(self, p), State: state.Unpublished}
 		if err != nil {
-			f.State, f.Error = state.Unreadable, explain(err)
+			f.State, f.Error = state.Unreadable, state.Explain(err)
 		} else {
 			f.Size, f.Time = info.Size(), info.ModTime()
 		}
@@ -105,11 +106,11 @@ func (a *App) state(t *tree.Tree, r index.Row) (state.State, string) {
 	case has && problem.State == state.Damaged:
 		return state.Damaged, problem.Reason
 	case errors.Is(err, rooted.ErrNotHere):
-		return state.NotRepresentable, explain(err)
+		return state.NotRepresentable, state.Explain(err)
 	case errors.Is(err, fs.ErrNotExist):
 		return state.Missing, problem.Reason
 	case err != nil:
-		return state.Unreadable, explain(err)
+		return state.Unreadable, state.Explain(err)
 	}
 	k, err := a.index.Get(r.User, r.Path)
 	if err != nil || k == nil || k.Local == nil {
@@ -188,7 +189,12 @@ func (a *App) status() (s Status, err error) {
 			s.Downloads = append(s.Downloads, p)
 		}
 	}
-	s.Problems = a.problems.List()
+	if s.Problems, err = a.lasting(); err != nil {
+		return s, err
+	}
+	if builtin.Mirrors {
+		s.Problems = append(s.Problems, a.ofMirrors(s.Problems)...)
+	}
 	list, err := a.files(a.author().User, "")
 	for _, f := range list {
 		if p, ok := pending(f); ok && !slices.ContainsFunc(s.Problems, func(o state.Problem) bool { return o.Path == p.Path }) {
@@ -199,12 +205,49 @@ func (a *App) status() (s Status, err error) {
 	return s, err
 }
 
+// lasting returns the problems of files that are still not done, and forgets the others: what is
+// published no longer, and what somebody else has mended.
+func (a *App) lasting() (list []state.Problem, err error) {
+	rows := map[string]index.Row{}
+	all := a.problems.List()
+	for _, p := range all {
+		rows[p.Path] = index.Row{Deleted: true}
+	}
+	a.index.Each(func(r *index.Row) bool { _, is := rows[r.Name()]; return is }, func(r index.Row) bool {
+		rows[r.Name()] = r
+		return true
+	})
+	t, err := a.local()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		if a.done(t, p.Path, rows[p.Path]) {
+			a.problems.Forget(p.Path)
+		} else {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+// done reports whether there is nothing to be done about a file any longer.
+func (a *App) done(t *tree.Tree, name string, r index.Row) bool {
+	if !r.Deleted {
+		is, _ := a.state(t, r)
+		return is == state.Synced
+	}
+	user, path, _ := strings.Cut(strings.TrimPrefix(name, "/users/"), "/")
+	_, err := t.Stat(user, path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // pending says of a file of this user's own tree what is not done about it.
 func pending(f File) (p state.Problem, ok bool) {
 	p = state.Problem{Path: f.Path, State: f.State, Since: f.Time, Reason: f.Error}
 	switch f.State {
 	case state.Changed:
-		p.Reason, p.Help = "it was edited here and not published", "ztm cloud publish "+f.Path
+		p.Reason, p.Help = "it was edited here and not published", "ztm cloud publish "+state.Quoted(f.Path)
 	case state.Conflict:
 		p.Reason, p.Help = "it was edited here while another version was published", "compare it with the file beside it, then remove it"
 	case state.NotRepresentable, state.Unreadable:

@@ -12,6 +12,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/state"
 	"ztm/apps/cloud/tree"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/unixtime"
@@ -20,8 +21,8 @@ import (
 // The command line streams files in and out, so that they are read and written by the account that
 // types the command:
 //
-//	cloud/put   head of the file as JSON, a line end, its bytes; the next one; at last a half-close
-//	            <- a line with a Result for each
+//	cloud/put   head of the file as JSON, a line end, its bytes, "+" or "-"; the next one; at last a half-close
+//	            <- a line with a Result for each that is not "-": it has changed while it was read
 //	cloud/get   ?path=P -> the bytes; a failure is a reset
 //
 // Only endpoints of the same user get so far.
@@ -59,7 +60,7 @@ func (a *App) servePut(ctx context.Context, f apps.Flow) {
 	if flushed := put.flush(); flushed != nil || !errors.Is(err, io.EOF) {
 		reset(conn)
 	}
-	a.again()
+	a.news.Again()
 }
 
 // drop removes what was written and got no name.
@@ -112,24 +113,45 @@ func (p *putting) file() error {
 		err = answer.Errorf(answer.BadRequest, "the file has no name")
 	}
 	left := &io.LimitedReader{R: p.r, N: u.Size}
-	r := Result{Path: NameOf(p.a.author().User, path)}
+	w := written{Upload: u, told: len(p.told)}
+	r := Result{Path: NameOf(p.a.author().User, u.Path)}
 	if err == nil {
-		w := written{Upload: u, told: len(p.told)}
-		w.Path = path
-		if w.p, w.c, w.list, err = p.a.write(p.t, path, u.Size, left); err == nil {
-			p.ready = append(p.ready, w)
-		}
+		r.Path, w.Path = NameOf(p.a.author().User, path), path
+		w.p, w.c, w.list, err = p.a.write(p.t, path, u.Size, left)
 	}
 	if err != nil {
-		r.Error = explain(err)
+		r.Error = state.Explain(err)
 	}
-	p.told = append(p.told, r)
-	_, err = io.Copy(io.Discard, left) // of a file that was not taken
-	if err == nil && left.N > 0 {
-		err = io.ErrUnexpectedEOF
+	taken, err := p.taken(left)
+	switch {
+	case taken && r.Error == "":
+		p.ready = append(p.ready, w)
+	case w.p != nil:
+		w.p.Discard()
+	}
+	if taken {
+		p.told = append(p.told, r)
 	}
 	return err
 }
+
+// taken reads what is left of a file, and whether all of it was one state of it.
+func (p *putting) taken(left *io.LimitedReader) (bool, error) {
+	if _, err := io.Copy(io.Discard, left); err != nil {
+		return false, err
+	}
+	last, err := p.r.ReadByte()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return last == Whole, err
+}
+
+// What follows the bytes of a file.
+const (
+	Whole = '+' // they are one state of it
+	Torn  = '-' // it changed while it was read: they count for nothing
+)
 
 // version makes the version of a file that has its name; nil where there is nothing new to say.
 func (p *putting) version(w written) (*version, error) {
@@ -164,7 +186,7 @@ func (p *putting) name() (list []version, err error) {
 			v, err = p.version(w)
 		}
 		if err != nil {
-			p.told[w.told].Error = explain(err)
+			p.told[w.told].Error = state.Explain(err)
 		} else if v != nil {
 			list = append(list, *v)
 		}
@@ -185,7 +207,7 @@ func (p *putting) flush() error {
 	var out []byte
 	for _, r := range p.told {
 		if err != nil && r.Error == "" {
-			r.Error = explain(err)
+			r.Error = state.Explain(err)
 		}
 		b, err := json.Marshal(r)
 		if err != nil {

@@ -166,58 +166,6 @@ func (a *App) takePage(id identity.ID, k *known, page *index.Page) error {
 	return nil
 }
 
-// tell says to the endpoints that may read what has changed that there is news.
-func (a *App) tell(ctx context.Context) {
-	list, err := a.others(ctx)
-	if err != nil {
-		a.log().Debug("nobody is told of news", "err", err)
-		a.again()
-		return
-	}
-	_, now := a.index.Position()
-	var telling sync.WaitGroup
-	places := make(chan struct{}, asking)
-	for _, e := range list {
-		if !a.news(e, now) {
-			continue
-		}
-		telling.Go(func() {
-			places <- struct{}{}
-			defer func() { <-places }()
-			ctx, cancel := context.WithTimeout(ctx, tellTime)
-			defer cancel()
-			if conn, err := a.host.Mesh.Open(ctx, e.ID, Name+"/changed", nil); err == nil {
-				conn.Close()
-			}
-		})
-	}
-	telling.Wait()
-}
-
-// told is up to where a peer was told that there is news, and what it could read then.
-type told struct {
-	seq  uint64
-	view string
-}
-
-// news reports whether an endpoint may read something that it was not told of, and notes that it is
-// told now.
-func (a *App) news(e apps.Endpoint, now uint64) bool {
-	who := a.reader(apps.Peer{ID: e.ID, User: e.User})
-	view := a.index.View(who)
-	a.mu.Lock()
-	before := a.told[e.ID]
-	a.told[e.ID] = told{now, view}
-	a.mu.Unlock()
-	if before.view != view {
-		before.seq = 0
-	}
-	return a.index.News(who, before.seq)
-}
-
-// tellTime is how long a peer may take to hear that there is news.
-const tellTime = 4 * time.Second
-
 // openBlocks opens a flow for blocks.
 func (a *App) openBlocks(ctx context.Context, id identity.ID) (net.Conn, error) {
 	conn, err := a.host.Mesh.Open(ctx, id, Name+"/blocks", nil)

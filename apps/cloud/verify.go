@@ -142,6 +142,9 @@ func (a *App) erase(name string, force, dry bool) (results []Result, err error) 
 		if _, err := t.Stat(r.User, r.Path); err != nil {
 			return
 		}
+		if m := a.mirrorOf(r, func(m *mirroring) bool { return m.Download && !m.Selective && !r.Deleted }); m != nil && err == nil {
+			err = answer.Errorf(answer.BadRequest, "the mirror %s would fetch %s again: leave it out there, or end the mirror", m.name, r.Name())
+		}
 		rows = append(rows, r)
 		if a.only(t, r) {
 			last = r.Name()
@@ -149,6 +152,8 @@ func (a *App) erase(name string, force, dry bool) (results []Result, err error) 
 		results = append(results, Result{Path: r.Name()})
 	})
 	switch {
+	case err != nil:
+		return nil, err
 	case len(rows) == 0:
 		return nil, answer.Errorf(answer.NotFound, "there is no copy of %s here", name)
 	case last != "" && !force:
@@ -158,7 +163,7 @@ func (a *App) erase(name string, force, dry bool) (results []Result, err error) 
 	}
 	for i, r := range rows {
 		if err := a.eraseFile(t, r); err != nil {
-			results[i].Error = explain(err)
+			results[i].Error = state.Explain(err)
 		}
 	}
 	return results, nil

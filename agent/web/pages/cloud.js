@@ -125,6 +125,7 @@ async function upload(file, path, share) {
   try {
     await flow.write(new TextEncoder().encode(JSON.stringify({ path, size: file.size, time: new Date(Math.max(0, file.lastModified) || Date.now()).toISOString(), share }) + '\n'))
     for (let from = 0; from < file.size; from += CHUNK) await flow.write(new Uint8Array(await file.slice(from, from + CHUNK).arrayBuffer()))
+    await flow.write(new TextEncoder().encode('+'))
     flow.end()
     const result = JSON.parse(await rest(flow))
     if (result.error) throw new Error(result.error)

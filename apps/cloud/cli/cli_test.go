@@ -12,6 +12,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/apps/cloud"
 	"ztm/apps/cloud/load"
+	"ztm/apps/cloud/state"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -166,7 +167,7 @@ func TestAnInterruptedDownloadSaysHowToGoOn(t *testing.T) {
 
 func TestAPathIsQuotedForTheShell(t *testing.T) {
 	for path, want := range map[string]string{"/users/a/b.txt": "/users/a/b.txt", "/a b": "'/a b'", "/a'b;rm": `'/a'\''b;rm'`, "/$x": "'/$x'"} {
-		if got := quoted(path); got != want {
+		if got := state.Quoted(path); got != want {
 			t.Errorf("%s is %s, want %s", path, got, want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/cloud"
 	"ztm/apps/cloud/mirror"
+	"ztm/apps/cloud/state"
 )
 
 // mirrors lists the mirrors of an endpoint.
@@ -24,14 +25,18 @@ func (k *client) mirrors(ctx context.Context) error {
 func (k *client) showMirrors(list []cloud.MirrorState) error {
 	t := &apps.Table{Header: []string{"PATH", "DOWNLOAD", "UPLOAD", "FILES", "RULES", "STATE"}}
 	for _, m := range list {
-		state := "in step"
+		how := "in step"
 		switch {
 		case m.Error != "":
-			state = m.Error
+			how = m.Error
+		case m.Looking:
+			how = "looking at it"
+		case m.Todo > 0:
+			how = fmt.Sprintf("%d files to do", m.Todo)
 		case len(m.Held) > 0:
-			state = fmt.Sprintf("%d deletions wait: ztm cloud mirror %s --confirm", len(m.Held), quoted(m.Path))
+			how = fmt.Sprintf("%d deletions wait: ztm cloud mirror %s --confirm", len(m.Held), state.Quoted(m.Path))
 		}
-		t.Add(apps.Bytes(m.Path).String(), onOffText(m.Download), onOffText(m.Upload), fmt.Sprint(m.Files), apps.Printable(rules(m)), apps.Printable(state))
+		t.Add(apps.Bytes(m.Path).String(), onOffText(m.Download), onOffText(m.Upload), fmt.Sprint(m.Files), apps.Printable(rules(m)), apps.Printable(how))
 	}
 	return k.Print(list, t)
 }

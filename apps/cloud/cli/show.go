@@ -12,6 +12,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/cloud"
 	"ztm/apps/cloud/config"
+	"ztm/tunnel/answer"
 )
 
 // client is what the commands ask the app with.
@@ -148,7 +149,7 @@ func (k *client) change(ctx context.Context, what string, n cloud.Named) error {
 	var results []cloud.Result
 	err := k.ask(ctx, http.MethodPost, what, n, &results)
 	if err != nil {
-		if what == "erase" && !n.Force {
+		if what == "erase" && !n.Force && answer.CodeOf(err) == answer.Conflict {
 			return hint(err, "the last copy is removed with --force")
 		}
 		return err

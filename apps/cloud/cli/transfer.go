@@ -3,12 +3,10 @@ package cli
 import (
 	"bufio"
 	"context"
-	"encoding/json"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,8 +18,8 @@ import (
 	"ztm/apps/cloud"
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/load"
+	"ztm/apps/cloud/state"
 	"ztm/apps/progress"
-	"ztm/tunnel/unixtime"
 )
 
 // upload streams a file or directory to the agent, which writes and publishes it.
@@ -29,7 +27,7 @@ func (k *client) upload(ctx context.Context, src, to string, share []string) err
 	if err := k.CheckUsers(ctx, share); err != nil {
 		return err
 	}
-	files, err := k.sources(src, to, share)
+	files, left, err := k.sources(src, to, share)
 	if err != nil {
 		return err
 	}
@@ -44,14 +42,18 @@ func (k *client) upload(ctx context.Context, src, to string, share []string) err
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	bar := progress.New(k.Stderr())
+	out := &sender{Writer: bufio.NewWriterSize(conn, 64<<10), bar: bar}
 	sent := make(chan error, 1)
-	go func() { sent <- k.send(conn, files, bar) }() // awaited below
-	results, err := readResults(conn, len(files))
+	go func() { sent <- out.all(conn, files) }() // awaited below
+	results, err := readResults(conn)
 	if err != nil {
 		conn.Close()
 	}
 	sending := <-sent
 	bar.End()
+	if err == nil && sending == nil && len(results) < out.sent {
+		err = fmt.Errorf("the agent ended the upload after %d files", len(results))
+	}
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("interrupted; what was published is published: run the same command again for the rest")
@@ -60,138 +62,13 @@ func (k *client) upload(ctx context.Context, src, to string, share []string) err
 	case err != nil:
 		return err
 	}
-	if err := k.uploaded(results, share); err != nil {
+	if err := k.uploaded(append(results, append(left, out.left...)...), share); err != nil {
 		return err
 	}
-	if len(share) > 0 && files[0].name != src {
-		fmt.Fprintf(k.Stderr(), "Files that come to it later are shared with: ztm cloud share %s --add-user USER\n", quoted(common(results)))
+	if len(share) > 0 && len(results) > 0 && files[0].name != src {
+		fmt.Fprintf(k.Stderr(), "Files that come to it later are shared with: ztm cloud share %s --add-user USER\n", state.Quoted(common(results)))
 	}
 	return nil
-}
-
-// file is one that is uploaded.
-type file struct {
-	name string // here
-	cloud.Upload
-}
-
-// sources lists the files of what is uploaded.
-func (k *client) sources(src, to string, share []string) (files []file, err error) {
-	st, err := os.Stat(src)
-	if err != nil {
-		return nil, err
-	}
-	if to == "" {
-		abs, err := filepath.Abs(src)
-		if err != nil {
-			return nil, err
-		}
-		to = filepath.Base(abs)
-	}
-	if !st.IsDir() {
-		if !st.Mode().IsRegular() {
-			return nil, fmt.Errorf("%s is not a file", src)
-		}
-		return []file{newFile(src, to, st, share)}, nil
-	}
-	err = filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		rel, err := filepath.Rel(src, path)
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if !info.Mode().IsRegular() {
-			fmt.Fprintf(k.Stderr(), "ztm: left out, as it is no file: %s\n", apps.Printable(path))
-			return nil
-		}
-		files = append(files, newFile(path, strings.TrimSuffix(to, "/")+"/"+filepath.ToSlash(rel), info, share))
-		return nil
-	})
-	if err == nil && len(files) == 0 {
-		err = fmt.Errorf("%s has no files", src)
-	}
-	return files, err
-}
-
-func newFile(name, to string, st fs.FileInfo, share []string) file {
-	return file{name, cloud.Upload{Path: to, Size: st.Size(), Time: unixtime.MillisNear(st.ModTime()), Exec: st.Mode()&0o100 != 0, Share: share}}
-}
-
-// send sends all files.
-func (k *client) send(conn net.Conn, files []file, bar *progress.Bar) error {
-	s := progress.State{Step: "uploading", Of: len(files)}
-	for _, f := range files {
-		s.Total += f.Size
-	}
-	w := bufio.NewWriterSize(conn, 64<<10)
-	for _, f := range files {
-		s.Name = f.Path
-		if err := sendFile(w, f, func(n int) {
-			s.Done += int64(n)
-			bar.Show(s, time.Now())
-		}); err != nil {
-			conn.Close()
-			return err
-		}
-		s.Files++
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if c, ok := conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
-	return nil
-}
-
-// sendFile sends one file. One that has become shorter ends the upload; one that has become longer
-// is sent as far as it was.
-func sendFile(w *bufio.Writer, f file, moved func(int)) error {
-	head, err := json.Marshal(f.Upload)
-	if err != nil {
-		return err
-	}
-	in, err := os.Open(f.name)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	w.Write(append(head, '\n'))
-	n, err := io.Copy(w, meter{io.LimitReader(in, f.Size), moved})
-	if err == nil && n < f.Size {
-		err = fmt.Errorf("%s has become shorter while it was sent", f.name)
-	}
-	return err
-}
-
-type meter struct {
-	io.Reader
-	moved func(int)
-}
-
-func (m meter) Read(p []byte) (int, error) {
-	n, err := m.Reader.Read(p)
-	m.moved(n)
-	return n, err
-}
-
-// readResults reads what became of so many files.
-func readResults(r io.Reader, count int) (results []cloud.Result, err error) {
-	d := json.NewDecoder(r)
-	for len(results) < count {
-		var one cloud.Result
-		if err := d.Decode(&one); err != nil {
-			return results, fmt.Errorf("the agent ended the upload after %d files: %w", len(results), err)
-		}
-		results = append(results, one)
-	}
-	return results, nil
 }
 
 // uploaded says what was published, and what others type to fetch it.
@@ -207,13 +84,14 @@ func (k *client) uploaded(results []cloud.Result, share []string) error {
 		return err
 	}
 	if failed > 0 {
+		fmt.Fprintf(k.Stderr(), "%d of %d files are published; the same command goes on with the rest\n", len(results)-failed, len(results))
 		return &apps.ExitError{Status: 1}
 	}
 	who := "On another endpoint of yours"
 	if len(share) > 0 {
 		who = "At " + strings.Join(share, ", ")
 	}
-	fmt.Fprintf(k.Stderr(), "Published. %s:\n  ztm cloud download %s\n", who, quoted(common(results)))
+	fmt.Fprintf(k.Stderr(), "Published. %s:\n  ztm cloud download %s\n", who, state.Quoted(common(results)))
 	return nil
 }
 
@@ -226,18 +104,6 @@ func common(results []cloud.Result) string {
 		}
 	}
 	return path
-}
-
-// quoted writes a path so that a shell takes it as one word.
-func quoted(path string) string {
-	plain := func(r rune) bool {
-		return !(r == '/' || r == '.' || r == '_' || r == '-' || r == '@' || r == '+' || r == ':' || r == ',' ||
-			'0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z')
-	}
-	if strings.IndexFunc(path, plain) < 0 {
-		return path
-	}
-	return "'" + strings.ReplaceAll(apps.Printable(path), "'", `'\''`) + "'"
 }
 
 // download fetches what is at or below a path, and shows how that goes.
@@ -316,7 +182,7 @@ func (k *client) interrupted(d load.Progress, path string) error {
 	if err := k.ask(ctx, http.MethodDelete, "downloads/"+d.ID, nil, &d); err != nil {
 		return err
 	}
-	return hint(fmt.Errorf("interrupted after %d of %d files; what has come stays", d.Done, d.Files), "to go on: ztm cloud download "+quoted(path))
+	return hint(fmt.Errorf("interrupted after %d of %d files; what has come stays", d.Done, d.Files), "to go on: ztm cloud download "+state.Quoted(path))
 }
 
 func (k *client) downloads(ctx context.Context) error {
@@ -326,11 +192,11 @@ func (k *client) downloads(ctx context.Context) error {
 	}
 	t := &apps.Table{Header: []string{"ID", "STATE", "FILES", "SIZE", "FAILED"}}
 	for _, d := range list {
-		state := d.Step
+		step := d.Step
 		if d.Ended {
-			state = "ended"
+			step = "ended"
 		}
-		t.Add(d.ID, state, fmt.Sprintf("%d of %d", d.Done, d.Files), apps.Amount(d.Fetched)+" of "+apps.Amount(d.Bytes), fmt.Sprint(len(d.Failed)))
+		t.Add(d.ID, step, fmt.Sprintf("%d of %d", d.Done, d.Files), apps.Amount(d.Fetched)+" of "+apps.Amount(d.Bytes), fmt.Sprint(len(d.Failed)))
 	}
 	return k.Print(list, t)
 }
@@ -355,10 +221,40 @@ func (k *client) get(ctx context.Context, path, to string) error {
 		_, err = io.Copy(k.Stdout(), conn)
 		return err
 	}
-	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	return replace(to, conn)
+}
+
+// replace writes a file that takes its name when it is complete. What is there and is no file, such as
+// a device, is written to as it is.
+func replace(to string, from io.Reader) error {
+	st, err := os.Stat(to)
+	if err == nil && !st.Mode().IsRegular() {
+		f, err := os.OpenFile(to, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, from)
+		return errors.Join(err, f.Close())
+	}
+	if real, err := filepath.EvalSymlinks(to); err == nil {
+		to = real
+	}
+	temp := filepath.Join(filepath.Dir(to), ".ztm-"+rand.Text()+".part")
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, conn)
-	return errors.Join(err, f.Close())
+	if st != nil {
+		err = f.Chmod(st.Mode().Perm())
+	}
+	if err == nil {
+		_, err = io.Copy(f, from)
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(temp, to)
+	}
+	if err != nil {
+		os.Remove(temp)
+	}
+	return err
 }

@@ -100,11 +100,14 @@ type Keeper struct {
 	damaged []string        // by the disk, to be fetched anew; owned by run
 
 	mu        sync.Mutex
-	confirmed bool     // the next plan may delete what is held
-	held      []string // guarded by mu
-	err       error    // guarded by mu
-	files     int      // guarded by mu
-	watched   bool     // guarded by mu
+	confirmed bool      // the next plan may delete what is held
+	held      []string  // guarded by mu
+	err       error     // guarded by mu
+	files     int       // guarded by mu
+	watched   bool      // guarded by mu
+	since     time.Time // of err, or of held; guarded by mu
+	looked    bool      // guarded by mu
+	todo      int       // guarded by mu
 }
 
 // New returns a keeper, which does nothing yet.
@@ -115,16 +118,19 @@ func New(c Config) *Keeper {
 // State is how a mirror does.
 type State struct {
 	Files   int
-	Held    []string // deletions that wait for a person
-	Err     error    // why nothing is done
-	Watched bool     // changes are told of by the system
+	Held    []string  // deletions that wait for a person
+	Err     error     // why nothing is done
+	Watched bool      // changes are told of by the system
+	Since   time.Time // of Err, or of Held
+	Looked  bool      // all files were looked at
+	Todo    int       // files that something is being done about
 }
 
 // State returns how the mirror does.
 func (m *Keeper) State() State {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return State{m.files, slices.Clone(m.held), m.err, m.watched}
+	return State{m.files, slices.Clone(m.held), m.err, m.watched, m.since, m.looked, m.todo}
 }
 
 // Look has the mirror look at once.
@@ -163,10 +169,7 @@ func (m *Keeper) Run(ctx context.Context) {
 			w, blind = m.watch(ctx)
 		}
 		wait, err := m.pass(ctx)
-		m.mu.Lock()
-		m.err = err
-		m.watched = w != nil
-		m.mu.Unlock()
+		m.passed(err, w != nil)
 		switch {
 		case err != nil:
 			wait = retryPause
@@ -179,6 +182,19 @@ func (m *Keeper) Run(ctx context.Context) {
 			w.Close() // directories that are new are not watched yet
 			w = nil
 		}
+	}
+}
+
+// passed notes how a look has ended.
+func (m *Keeper) passed(err error, watched bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err, m.watched, m.todo = err, watched, 0
+	switch bad := err != nil || len(m.held) > 0; {
+	case !bad:
+		m.since = time.Time{}
+	case m.since.IsZero():
+		m.since = time.Now()
 	}
 }
 
@@ -248,6 +264,7 @@ func (m *Keeper) pass(ctx context.Context) (wait time.Duration, err error) {
 	for _, a := range plan.Held {
 		m.held = append(m.held, a.Path)
 	}
+	m.looked, m.todo = true, len(plan.Actions)+len(m.damaged)
 	m.mu.Unlock()
 	return wait, m.act(ctx, plan)
 }

@@ -5,6 +5,7 @@ package state
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 )
@@ -24,6 +25,9 @@ const (
 	Damaged          State = "damaged"           // its content is not what was written here
 	NotRepresentable State = "not representable" // this system cannot have a file of the name
 	Unreadable       State = "unreadable"        // here, and it cannot be published
+
+	Stopped State = "stopped" // of a mirror: nothing is done
+	Held    State = "held"    // of a mirror: deletions wait for a person
 )
 
 // Problem is a file that is not done.
@@ -53,13 +57,13 @@ func (p *Problems) Note(name string, err error) {
 	case err == nil:
 		p.Forget(name)
 	case !errors.Is(err, context.Canceled):
-		p.put(Problem{Path: name, State: Missing, Reason: p.Text(err), Help: "ztm cloud download " + name})
+		p.put(Problem{Path: name, State: Missing, Reason: strings.TrimPrefix(p.Text(err), name+": "), Help: "ztm cloud download " + Quoted(name)})
 	}
 }
 
 // Damaged notes a file whose content is not what was written here.
 func (p *Problems) Damaged(name string) {
-	p.put(Problem{Path: name, State: Damaged, Reason: "its content changed without its time: the disk has lost it", Help: "ztm cloud download " + name})
+	p.put(Problem{Path: name, State: Damaged, Reason: "its content changed without its time: the disk has lost it", Help: "ztm cloud download " + Quoted(name)})
 }
 
 // put keeps a problem. One that lasts goes on since it began, and damage stays damage until it is mended.

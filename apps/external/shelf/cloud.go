@@ -40,6 +40,9 @@ type Head struct {
 	Share []string        `json:"share,omitempty"`
 }
 
+// whole stands behind the bytes of a file that were one state of it.
+const whole = '+'
+
 // Send writes a file to a flow of the cloud.
 func (h Head) Send(w io.Writer, r io.Reader) error {
 	line, err := json.Marshal(h)
@@ -49,7 +52,9 @@ func (h Head) Send(w io.Writer, r io.Reader) error {
 	if _, err := w.Write(append(line, '\n')); err != nil {
 		return err
 	}
-	_, err = io.CopyN(w, r, h.Size)
+	if _, err = io.CopyN(w, r, h.Size); err == nil {
+		_, err = w.Write([]byte{whole})
+	}
 	return err
 }
 

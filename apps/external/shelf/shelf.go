@@ -188,7 +188,7 @@ func (s *Shelf) erase(ctx context.Context, path string) error {
 	if err := within(path); err != nil {
 		return err
 	}
-	public := s.Cloud.Call(ctx, http.MethodPost, App+"/unpublish", map[string]any{"path": s.own() + "/" + path}, nil)
+	public := s.Cloud.Call(ctx, http.MethodPost, App+"/unpublish", map[string]any{"path": s.own() + "/" + path, "force": true}, nil)
 	if public != nil && answer.CodeOf(public) != answer.NotFound {
 		return public
 	}

@@ -1,0 +1,157 @@
+// Package news says in the mesh that there is something new: to the hub a number, from time to time, and to
+// those who may read it that they should ask, at once.
+package news
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/cloud/entry"
+	"ztm/apps/cloud/index"
+	"ztm/tunnel/identity"
+)
+
+// Config says what is told, and to whom.
+type Config struct {
+	Name   string // of the app
+	Index  *index.Index
+	Host   apps.Host
+	Others func(context.Context) ([]apps.Endpoint, error) // that are online and have the app
+	Reader func(apps.Peer) entry.Reader
+}
+
+// News tells others. Make it with [New].
+type News struct {
+	Config
+	published chan struct{} // has one where readers are to be told; capacity 1
+
+	mu   sync.Mutex
+	told map[identity.ID]told // guarded by mu
+}
+
+// New returns a News, which tells nothing yet.
+func New(c Config) *News {
+	return &News{Config: c, published: make(chan struct{}, 1), told: map[identity.ID]told{}}
+}
+
+// busy is how long changes are collected before peers hear of them.
+const busy = 200 * time.Millisecond
+
+// offerPause is how long the hub is left in peace between two numbers: each is a record that it
+// verifies and writes. Whoever may read what is new is told of it by a flow, and at once.
+const offerPause = 2 * time.Second
+
+// offering is the number of the index that the hub has.
+type offering struct {
+	seq  uint64
+	when time.Time
+}
+
+// offer offers the number of the index. later tells when it is time for one that has to wait.
+func (n *News) offer(last *offering) (later <-chan time.Time) {
+	_, seq := n.Index.Position()
+	wait := offerPause - time.Since(last.when)
+	switch {
+	case seq == last.seq:
+		return nil
+	case wait > 0:
+		return time.After(wait)
+	}
+	*last = offering{seq, time.Now()}
+	n.Host.Offer([]string{strconv.FormatUint(seq, 10)})
+	return nil
+}
+
+// Run offers the number of the index, and tells peers when there is something for them, until ctx
+// ends.
+func (n *News) Run(ctx context.Context) {
+	var last offering
+	for {
+		changed := n.Index.Changed()
+		later := n.offer(&last)
+		select {
+		case <-n.published:
+			n.tell(ctx)
+		default:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-later:
+		case <-n.published:
+			n.Again()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(busy):
+		}
+	}
+}
+
+// Again has readers told of news.
+func (n *News) Again() {
+	select {
+	case n.published <- struct{}{}:
+	default:
+	}
+}
+
+// telling is how many peers are told at a time.
+const telling = 8
+
+// tell says to the endpoints that may read what has changed that there is news.
+func (n *News) tell(ctx context.Context) {
+	list, err := n.Others(ctx)
+	if err != nil {
+		n.Host.Log.Debug("nobody is told of news", "err", err)
+		n.Again()
+		return
+	}
+	_, now := n.Index.Position()
+	var all sync.WaitGroup
+	places := make(chan struct{}, telling)
+	for _, e := range list {
+		if !n.news(e, now) {
+			continue
+		}
+		all.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			ctx, cancel := context.WithTimeout(ctx, tellTime)
+			defer cancel()
+			if conn, err := n.Host.Mesh.Open(ctx, e.ID, n.Name+"/changed", nil); err == nil {
+				conn.Close()
+			}
+		})
+	}
+	all.Wait()
+}
+
+// told is up to where a peer was told that there is news, and what it could read then.
+type told struct {
+	seq  uint64
+	view string
+}
+
+// news reports whether an endpoint may read something that it was not told of, and notes that it is
+// told now.
+func (n *News) news(e apps.Endpoint, now uint64) bool {
+	who := n.Reader(apps.Peer{ID: e.ID, User: e.User})
+	view := n.Index.View(who)
+	n.mu.Lock()
+	before := n.told[e.ID]
+	n.told[e.ID] = told{now, view}
+	n.mu.Unlock()
+	if before.view != view {
+		before.seq = 0
+	}
+	return n.Index.News(who, before.seq)
+}
+
+// tellTime is how long a peer may take to hear that there is news.
+const tellTime = 4 * time.Second

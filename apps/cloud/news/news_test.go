@@ -1,0 +1,44 @@
+package news
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"ztm/apps"
+	"ztm/apps/appstest"
+	"ztm/apps/cloud/entry"
+	"ztm/apps/cloud/index"
+	"ztm/tunnel/unixtime"
+)
+
+func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
+
+func TestTheHubIsOfferedANumberOnceInAWhile(t *testing.T) {
+	var net appstest.Net
+	h := net.Join("a", "alice")
+	var host apps.Host
+	h.New("cloud", func(h apps.Host) apps.App { host = h; return nil })
+	x, err := index.Load(host.State, host.Notary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var offers []string
+	host.Offer = func(names []string) { offers = append(offers, names...) }
+	n := New(Config{Index: x, Host: host})
+	var last offering
+	for i := range 5 {
+		e := entry.Entry{Path: "x", Deleted: true, Time: unixtime.MillisOf(time.Unix(int64(i), 0))}
+		if err := x.Publish(entry.Author{ID: h.Self().ID, User: "alice"}, []index.Published{{Entry: e}}); err != nil {
+			t.Fatal(err)
+		}
+		n.offer(&last)
+	}
+	if len(offers) != 1 {
+		t.Fatalf("%d numbers were offered at once", len(offers))
+	}
+	last.when = time.Now().Add(-offerPause)
+	if n.offer(&last); len(offers) != 2 || offers[1] == offers[0] || n.offer(&last) != nil {
+		t.Errorf("after a while: %q", offers)
+	}
+}
