@@ -97,6 +97,17 @@ func (p pair) String() string {
 // plain reports whether b can be connected to.
 func (p pair) plain() bool { return p.lie == oneNetwork || p.lie == apart && p.b.open }
 
+// connections is how many are opened for a median, and packets how many datagrams are sent, one after the other:
+// each takes a round trip.
+func (p pair) connections() int { return p.packets() / 10 }
+
+func (p pair) packets() int {
+	if p.far {
+		return 300
+	}
+	return 2000
+}
+
 // address is that of b.
 func (p pair) address() string {
 	if p.lie == oneNetwork {
@@ -217,7 +228,7 @@ func figure(f float64) string {
 
 // wrong says what is not as it should be; "" if nothing is.
 func (r row) wrong(p pair, m moves) string {
-	moved := m.size * int64(m.rounds)
+	moved, sentUDP := m.size*int64(m.rounds), int64(p.packets())*packetSize
 	direct := strings.HasPrefix(r.path, "direct ("+p.want+" ")
 	switch {
 	case p.want != "" && !direct:

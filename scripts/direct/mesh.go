@@ -124,13 +124,13 @@ func (g *rig) measure(p pair, m moves) (r row, err error) {
 			return r, err
 		}
 	}
-	if err := g.move(&r, p.plain(), m); err != nil {
+	if err := g.move(&r, p, m); err != nil {
 		return r, err
 	}
 	if r.trip, err = g.trip(); err != nil {
 		return r, err
 	}
-	return r, g.datagrams(&r)
+	return r, g.datagrams(p, &r)
 }
 
 // trip measures the round trip between the devices: that of each to the middle, where nobody listens.
@@ -197,14 +197,14 @@ func (g *rig) relays(p pair) error {
 
 // move moves bytes and opens connections, by the tunnel and by the relays in turns where there are those. What
 // the hub has of that is of the tunnel's turns alone: the relays are none of its business.
-func (g *rig) move(r *row, bare bool, m moves) error {
+func (g *rig) move(r *row, p pair, m moves) error {
 	before, err := g.hubBytes()
 	if err != nil {
 		return err
 	}
 	used := g.hub.CPU()
 	ways := []string{entrance, plain, sealed}
-	if !bare {
+	if !p.plain() {
 		ways = ways[:1]
 	}
 	var rates [3][]float64
@@ -219,7 +219,7 @@ func (g *rig) move(r *row, bare bool, m moves) error {
 	}
 	var firsts [3]time.Duration
 	for i, way := range ways {
-		if firsts[i], err = g.first(way, 200); err != nil {
+		if firsts[i], err = g.first(way, p.connections()); err != nil {
 			return err
 		}
 	}
@@ -244,14 +244,8 @@ func (r *row) rates(of [3][]float64) {
 	r.rate, r.plain, r.sealed = median(of[0]), median(of[1]), median(of[2])
 }
 
-// What is sent as datagrams, and in how many of them.
-const (
-	packets = 2000
-	sentUDP = packets * 1000
-)
-
 // datagrams has a flow of datagrams begin, and looks at what becomes of it.
-func (g *rig) datagrams(r *row) error {
+func (g *rig) datagrams(p pair, r *row) error {
 	if err := g.keep("a", "talk", g.self, "-talk", "127.0.0.1:9005,-1"); err != nil { // a flow that lasts
 		return err
 	}
@@ -275,7 +269,7 @@ func (g *rig) datagrams(r *row) error {
 	if err != nil {
 		return err
 	}
-	out, err := g.world.Output("a", g.self, "-talk", fmt.Sprintf("127.0.0.1:9005,%d", packets))
+	out, err := g.world.Output("a", g.self, "-talk", fmt.Sprintf("127.0.0.1:9005,%d", p.packets()))
 	if err != nil {
 		return fmt.Errorf("%v: %s", err, out)
 	}

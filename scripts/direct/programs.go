@@ -61,7 +61,10 @@ func repeat(c net.PacketConn) {
 	}
 }
 
-// speak sends datagrams of 1,000 bytes, one for each that comes back or is missing, and prints which
+// packetSize is that of a datagram, in bytes.
+const packetSize = 1000
+
+// speak sends datagrams, one for each that comes back or is missing, and prints which
 // part of them came back. With less than none it goes on for good.
 func speak(address string, count int) error {
 	c, err := net.Dial("udp", address)
@@ -69,7 +72,7 @@ func speak(address string, count int) error {
 		return err
 	}
 	defer c.Close()
-	came, b := 0, make([]byte, 1000)
+	came, b := 0, make([]byte, packetSize)
 	for i := 0; i != count; i++ {
 		if _, err := c.Write(b); err != nil {
 			return err
