@@ -45,13 +45,13 @@ func (a absences) note(now time.Time, absent map[identity.ID]struct{}) map[ident
 // absent returns the endpoints that have connections and no control session among them.
 func (ps *peers) absent() map[identity.ID]struct{} {
 	ps.mu.Lock()
-	defer ps.mu.Unlock()
 	ids := map[identity.ID]struct{}{}
 	for p := range ps.all {
 		if p.Role == identity.RoleMember && len(ps.control[p.ID]) == 0 {
 			ids[p.ID] = struct{}{}
 		}
 	}
+	ps.mu.Unlock()
 	return ids
 }
 

@@ -41,8 +41,8 @@ func (m *metrics) request(route string, err error) {
 		result = string(answer.CodeOf(err))
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.requests[request{route, result}]++
+	m.mu.Unlock()
 }
 
 // serveMetrics serves /metrics and /healthz until ctx ends.

@@ -59,8 +59,8 @@ func newPeers() *peers {
 // the handshake and add did not find it.
 func (ps *peers) add(p *peer) {
 	ps.mu.Lock()
-	defer ps.mu.Unlock()
 	ps.all[p] = struct{}{}
+	ps.mu.Unlock()
 }
 
 // addControl registers a control session. Of more than most sessions of an endpoint the oldest is

@@ -40,10 +40,10 @@ func (ss *sessions) attach(s *session) (detach func(), err error) {
 
 func (ss *sessions) forget(s *session) {
 	ss.mu.Lock()
-	defer ss.mu.Unlock()
 	if ss.byID[s.peer.ID] == s {
 		delete(ss.byID, s.peer.ID)
 	}
+	ss.mu.Unlock()
 }
 
 // find returns the name and the session of an endpoint. Where it is offline, there is a name and an

@@ -48,8 +48,8 @@ func (c Checkpoint) check() error {
 // nor call the Log.
 func (l *Log) Out(put func(Entry)) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.out = put
+	l.mu.Unlock()
 }
 
 // Checkpoint gives the output a checkpoint of the last line, if there is a new line since the one

@@ -98,8 +98,9 @@ func (l *Log) settle() {
 // Last returns the number of the last line.
 func (l *Log) Last() uint64 {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.seq
+	seq := l.seq
+	l.mu.Unlock()
+	return seq
 }
 
 // writeLocked gives a line its place in the log.

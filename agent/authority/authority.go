@@ -181,15 +181,16 @@ func (a *Authority) setCertificate(der []byte) error {
 	}
 	a.Verifier.SetOwn(subject)
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.cert, a.subject = cert, subject
+	a.mu.Unlock()
 	return nil
 }
 
 func (a *Authority) Certificate() tls.Certificate {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.cert
+	cert := a.cert
+	a.mu.Unlock()
+	return cert
 }
 
 // User is whom this endpoint belongs to.

@@ -182,8 +182,9 @@ func (a *Authority) untilRetirement() time.Duration {
 // Own is who this endpoint is by its certificate.
 func (a *Authority) Own() identity.Subject {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.subject
+	subject := a.subject
+	a.mu.Unlock()
+	return subject
 }
 
 func (a *Authority) renew() error {

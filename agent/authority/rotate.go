@@ -55,8 +55,8 @@ func (a *Authority) Signs() bool {
 
 func (a *Authority) setCA(ca *identity.CA) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.ca = ca
+	a.mu.Unlock()
 }
 
 // made returns the CA that was made here to be the mesh's next one, if that is its ID; nil

@@ -63,8 +63,9 @@ func (j *StartJoin) Check() error {
 // called from any goroutine.
 func (j *StartJoin) Err() error {
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.err
+	err := j.err
+	j.mu.Unlock()
+	return err
 }
 
 // Run runs the agent and meanwhile joins, unless that was done at an earlier start. A hub that is

@@ -80,8 +80,8 @@ func (c *Console) Know(more apps.Commands) { c.known = more }
 func (c *Console) forget() {
 	c.data, c.mesh, c.fallback, c.endpoint, c.format = "", "", "", "", "table"
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.found, c.chosen, c.passed, c.mute = nil, nil, nil, false
+	c.mu.Unlock()
 }
 
 type eof struct{}

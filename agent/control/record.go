@@ -85,13 +85,13 @@ func (c *Control) raiseRecordTime(at unixtime.Millis) bool {
 // Publish has the record published again soon, at each hub.
 func (c *Control) Publish() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, l := range c.links {
 		select {
 		case l.changed <- struct{}{}:
 		default: // it will be already
 		}
 	}
+	c.mu.Unlock()
 }
 
 // publishTimeout is how long a change of offers waits for the hub.
@@ -155,6 +155,7 @@ func (c *Control) Retract() {
 // Offers returns what all apps offer, "APP/NAME", sorted. The caller must not change it.
 func (c *Control) Offers() []string {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.offers
+	offers := c.offers
+	c.mu.Unlock()
+	return offers
 }

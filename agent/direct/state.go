@@ -270,10 +270,10 @@ func (a *Attempts) Why(peer identity.ID) Cause {
 // Forget has the next flow begin a round, whatever failed before: the mode was changed.
 func (a *Attempts) Forget() {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	for _, s := range a.states {
 		s.failures, s.later, s.cause = 0, time.Time{}, ""
 	}
+	a.mu.Unlock()
 }
 
 // Metrics adds how many rounds this device began, by result: a kind of path, or why there is none.

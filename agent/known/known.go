@@ -52,8 +52,9 @@ const maxKnownHubs = 4
 // HubsOf returns the hubs that an endpoint is said to be with.
 func (k *Directory) HubsOf(id identity.ID) []identity.ID {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.eps[id].hubs
+	hubs := k.eps[id].hubs
+	k.mu.Unlock()
+	return hubs
 }
 
 // NameOf returns the last name of an endpoint; "" if none is known.
@@ -84,8 +85,9 @@ func (k *Directory) Endpoint(id identity.ID) (e apps.Endpoint, at time.Time, ok 
 // AsOf returns when the hub answered last; the zero time if it never did.
 func (k *Directory) AsOf() time.Time {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.at
+	at := k.at
+	k.mu.Unlock()
+	return at
 }
 
 // Until returns when the certificate of an endpoint ends; the zero time if that is not known.
@@ -98,12 +100,12 @@ func (k *Directory) Until(id identity.ID) time.Time {
 // Admitted lists when the endpoints of a user were admitted.
 func (k *Directory) Admitted(user string) (out []time.Time) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	for _, e := range k.eps {
 		if e.subject.User == user {
 			out = append(out, e.subject.Admitted)
 		}
 	}
+	k.mu.Unlock()
 	return out
 }
 

@@ -125,8 +125,9 @@ func New(c Config) *Teller {
 // Settings returns those in force.
 func (t *Teller) Settings() Settings {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.set
+	set := t.set
+	t.mu.Unlock()
+	return set
 }
 
 // Use puts settings in force, which were checked.
@@ -150,10 +151,10 @@ func (t *Teller) Seen(l audit.Line) {
 		return
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if _, known := t.refused[l.User]; known || len(t.refused) < maxKnown {
 		t.refused[l.User]++
 	}
+	t.mu.Unlock()
 }
 
 // seenTarget tells that a target has gone, or has come back.

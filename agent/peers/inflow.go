@@ -213,8 +213,9 @@ func (f *inFlow) accept(datagrams bool) (net.Conn, error) {
 
 func (f *inFlow) isCut() bool {
 	f.p.mu.Lock()
-	defer f.p.mu.Unlock()
-	return f.cut
+	cut := f.cut
+	f.p.mu.Unlock()
+	return cut
 }
 
 func (f *inFlow) Refuse(err error) {

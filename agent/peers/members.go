@@ -67,12 +67,12 @@ func (ms *members) gone(t *identity.Trust, now time.Time) func(apps.Peer) bool {
 // admitted lists when the endpoints of a user were admitted that came here.
 func (ms *members) admitted(user string) (out []time.Time) {
 	ms.mu.Lock()
-	defer ms.mu.Unlock()
 	for _, s := range ms.peers {
 		if s.User == user {
 			out = append(out, s.Admitted)
 		}
 	}
+	ms.mu.Unlock()
 	return out
 }
 

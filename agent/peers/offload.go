@@ -68,8 +68,8 @@ func (p *Peers) dialDedicated(ctx context.Context, f *outFlow) (*seal.Dedicated,
 // isOpen reports whether a flow that we opened is.
 func (p *Peers) isOpen(f *outFlow) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	_, is := p.outFlows[f]
+	p.mu.Unlock()
 	return is
 }
 

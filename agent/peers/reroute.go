@@ -47,8 +47,8 @@ func (p *Peers) goesOver(f *outFlow, over via, moves bool) {
 // staysForGood says that a flow cannot go on elsewhere any more: nobody knows what the peer has agreed to.
 func (p *Peers) staysForGood(f *outFlow) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	f.moves = false
+	p.mu.Unlock()
 }
 
 // leaveLocked has the flow go along no session.
@@ -106,9 +106,9 @@ func (p *Peers) mayGoAlong(s *outSession) bool {
 // reports whether that is news.
 func (p *Peers) setMoving(f *outFlow, moving bool) (news bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	news = f.moving != moving
 	f.moving = moving
+	p.mu.Unlock()
 	return news
 }
 

@@ -94,8 +94,8 @@ func (p *Peers) addInbound(in *inbound) error {
 		p.sessionsOf.Release(peer.ID)
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.inbound[in] = struct{}{}
+	p.mu.Unlock()
 	return nil
 }
 

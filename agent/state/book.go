@@ -30,8 +30,9 @@ func NewBook(db *store.DB, mesh string, row authority.Row) *Book {
 // Membership returns the row. The caller must not change what it points to.
 func (b *Book) Membership() authority.Row {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.row
+	row := b.row
+	b.mu.Unlock()
+	return row
 }
 
 // Save changes the row and writes it.

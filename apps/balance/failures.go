@@ -105,6 +105,6 @@ func (f *Failures) addLocked(key string, x *failure) {
 // Forget forgets all failures: what was tried has changed.
 func (f *Failures) Forget() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	clear(f.items)
+	f.mu.Unlock()
 }

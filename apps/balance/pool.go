@@ -176,13 +176,13 @@ func (p *Pool) Checked(choice string, err error) (news bool) {
 // Unchecked forgets the results of checks. It is called when checks end.
 func (p *Pool) Unchecked() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, m := range p.members {
 		if m.checked && m.failures == 0 {
 			m.err = ""
 		}
 		m.checked, m.unhealthy = false, false
 	}
+	p.mu.Unlock()
 }
 
 func (m *member) recoverLocked() {

@@ -91,8 +91,8 @@ func (o *offers) add(p apps.Peer, items []Item) (*waiting, error) {
 
 func (o *offers) remove(w *waiting) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	delete(o.open, w.ID)
+	o.mu.Unlock()
 }
 
 // list returns all offers, the oldest first.

@@ -192,8 +192,8 @@ func (e *Entry) concluded(x Exit, log *slog.Logger) {
 	log.Info(e.r.app+" ended", "status", x.Status, "signal", x.Signal, "reason", x.Reason,
 		"seconds", int(time.Since(e.Since).Seconds()))
 	e.r.mu.Lock()
-	defer e.r.mu.Unlock()
 	delete(e.r.entries, e)
+	e.r.mu.Unlock()
 }
 
 // Find returns the program with the ID that the peer may return to or end: one that it began

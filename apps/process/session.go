@@ -113,8 +113,9 @@ func (s *Session) Done() <-chan struct{} { return s.done }
 // Exit returns how the program ended. It is valid after Done.
 func (s *Session) Exit() Exit {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.exit
+	exit := s.exit
+	s.mu.Unlock()
+	return exit
 }
 
 // Kept reports whether the session lives on without a caller.

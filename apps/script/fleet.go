@@ -122,8 +122,8 @@ func (f *fleet) enlist() (signals chan string, ok bool) {
 
 func (f *fleet) delist(signals chan string) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	delete(f.running, signals)
+	f.mu.Unlock()
 }
 
 // run runs the script on one endpoint.

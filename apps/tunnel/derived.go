@@ -150,8 +150,8 @@ func (a *App) place(config spec.Outbound) {
 // own notes whose a derived end is. The caller holds editing.
 func (a *App) own(owners map[spec.Key]string, k spec.Key, owner string) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	owners[k] = owner
+	a.mu.Unlock()
 }
 
 // Owners say whose the ends are that are derived, by key.

@@ -205,7 +205,6 @@ func (h *Handshakes) leaveLocked(s *Socket) {
 // Member notes that a member connects from a source.
 func (h *Handshakes) Member(from netip.Addr, now time.Time) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if _, known := h.members[from]; !known && len(h.members) >= h.memberSources {
 		for other := range h.members { // an arbitrary one
 			delete(h.members, other)
@@ -213,6 +212,7 @@ func (h *Handshakes) Member(from netip.Addr, now time.Time) {
 		}
 	}
 	h.members[from] = now
+	h.mu.Unlock()
 }
 
 // Sweep removes sources from which no member connected for memberSourceLife.

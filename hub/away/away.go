@@ -43,18 +43,18 @@ type leavers struct {
 // add notes that an endpoint is offline.
 func (l *leavers) add(id identity.ID, now time.Time) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.since == nil {
 		l.since = map[identity.ID]time.Time{}
 	}
 	l.since[id] = now
+	l.mu.Unlock()
 }
 
 // has reports whether an endpoint is noted.
 func (l *leavers) has(id identity.ID) bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	_, ok := l.since[id]
+	l.mu.Unlock()
 	return ok
 }
 

@@ -20,8 +20,8 @@ import (
 // Elsewhere implements [Directory].
 func (d *Local) Elsewhere(self identity.ID, seen Seen) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.self, d.seen = self, seen
+	d.mu.Unlock()
 }
 
 // onlineLocked reports whether an endpoint is attached to this hub, or to another.

@@ -225,7 +225,6 @@ func (d *Local) remove(keep bool, which func(identity.Subject) bool) (gone []ide
 // rows returns the rows of endpoints; nil for those that are not there.
 func (d *Local) rows(ids map[identity.ID]struct{}) map[identity.ID]*row {
 	d.mu.RLock()
-	defer d.mu.RUnlock()
 	rows := make(map[identity.ID]*row, len(ids))
 	for id := range ids {
 		rows[id] = nil
@@ -233,6 +232,7 @@ func (d *Local) rows(ids map[identity.ID]struct{}) map[identity.ID]*row {
 			rows[id] = e.row
 		}
 	}
+	d.mu.RUnlock()
 	return rows
 }
 
@@ -293,12 +293,12 @@ func (d *Local) Name(id identity.ID) string {
 // Signers implements [Directory].
 func (d *Local) Signers(user string) (ids []identity.ID) {
 	d.mu.RLock()
-	defer d.mu.RUnlock()
 	for _, e := range d.byName {
 		if e.attached != nil && e.Record.Signer && e.Subject.User == user {
 			ids = append(ids, e.Subject.ID)
 		}
 	}
+	d.mu.RUnlock()
 	return ids
 }
 

@@ -52,10 +52,10 @@ func (f *Forks) Get(sum string) []byte {
 // Sums returns the lists that are kept.
 func (f *Forks) Sums() (all []string) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	for sum := range f.docs {
 		all = append(all, sum)
 	}
+	f.mu.Unlock()
 	return all
 }
 

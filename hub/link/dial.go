@@ -206,9 +206,9 @@ func (l *Links) setTrouble(h *hub, why string) bool {
 		return true
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	news := why != h.trouble || why == ""
 	h.trouble = why
+	l.mu.Unlock()
 	return news
 }
 

@@ -151,8 +151,8 @@ func (l *Links) register(h *hub, leg *Leg, conn net.Conn) {
 		delete(h.legs, leg)
 	})
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	h.legs[leg] = struct{}{}
+	l.mu.Unlock()
 }
 
 // through opens a path through a hub: on the connection that is kept ready, or else on a new one. A

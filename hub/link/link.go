@@ -250,12 +250,12 @@ func (l *Links) Run(ctx context.Context) {
 // unkept returns the hubs to which nobody keeps a link yet.
 func (l *Links) unkept() (hubs []*hub) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	for _, h := range l.hubs {
 		if h.forget == nil {
 			hubs = append(hubs, h)
 		}
 	}
+	l.mu.Unlock()
 	return hubs
 }
 

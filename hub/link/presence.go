@@ -117,12 +117,12 @@ func (l *Links) Seen(id identity.ID) (address string, hubs []identity.ID, online
 // Newest returns the newest process of an endpoint that is attached to another hub; "" if none is.
 func (l *Links) Newest(id identity.ID) (instance string, since unixtime.Millis) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	for _, h := range l.hubs {
 		if a := h.attached[id]; a != nil && a.state == signed && a.Since >= since {
 			instance, since = a.Instance, a.Since
 		}
 	}
+	l.mu.Unlock()
 	return instance, since
 }
 

@@ -83,13 +83,13 @@ func (l *Links) serveEvents(w http.ResponseWriter, r *http.Request, from identit
 // wakeFor makes this hub dial another at once, which has just shown that it lives.
 func (l *Links) wakeFor(id identity.ID) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if h := l.hubs[id]; h != nil && h.session == nil {
 		select {
 		case h.wake <- struct{}{}:
 		default:
 		}
 	}
+	l.mu.Unlock()
 }
 
 func (l *Links) serveTrust(w http.ResponseWriter) error {

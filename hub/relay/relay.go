@@ -244,8 +244,8 @@ func (r *Relay) issue(target identity.ID) (w *waiter, ticket string) {
 	w = &waiter{target: target, second: make(chan *Leg, 1)}
 	ticket = rand.Text() // at least 128 bits
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.waiting[ticket] = w
+	r.mu.Unlock()
 	return w, ticket
 }
 
@@ -286,9 +286,9 @@ func came(b *Leg, name string) (*Leg, error) {
 // withdraw voids a ticket, and reports whether it was good until now.
 func (r *Relay) withdraw(ticket string) bool {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	_, ok := r.waiting[ticket]
 	delete(r.waiting, ticket)
+	r.mu.Unlock()
 	return ok
 }
 

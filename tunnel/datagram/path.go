@@ -78,22 +78,22 @@ func newPath(conn net.Conn, at direct.Candidate, out *sealer, in *opener) *Path 
 // not call the path. Flow 0 is the path's own.
 func (p *Path) Enlist(flow uint32, wake func()) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if flow != 0 && p.flows[flow] == nil {
 		p.flows[flow] = &queue{wake: wake}
 	}
+	p.mu.Unlock()
 }
 
 // Delist ends that, and drops what is there.
 func (p *Path) Delist(flow uint32) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if q := p.flows[flow]; q != nil {
 		for _, b := range q.all {
 			p.held -= len(b)
 		}
 		delete(p.flows, flow)
 	}
+	p.mu.Unlock()
 }
 
 // Waits reports whether a datagram of a flow is there.

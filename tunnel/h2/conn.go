@@ -174,8 +174,8 @@ func (c *Conn) Reserve() error {
 // Release gives back what Reserve took.
 func (c *Conn) Release() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.places = max(c.places-1, 0)
+	c.mu.Unlock()
 }
 
 // Free returns how many streams could be opened that are not reserved.

@@ -8,8 +8,9 @@ import (
 // Heard returns when a frame of the peer came last.
 func (c *Conn) Heard() time.Time {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.heard
+	heard := c.heard
+	c.mu.Unlock()
+	return heard
 }
 
 // SetIdle replaces [Options.Idle]. A PING that is on its way is not called back.

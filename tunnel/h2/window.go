@@ -289,8 +289,9 @@ func (c *Conn) pongLocked(b [8]byte) {
 // RTT returns the least round trip that was measured, or what [Options] said; 0 if it is unknown.
 func (c *Conn) RTT() time.Duration {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.rtt
+	rtt := c.rtt
+	c.mu.Unlock()
+	return rtt
 }
 
 // Lately is RTT of the last minutes alone, so that it grows where the path becomes longer.

@@ -120,10 +120,10 @@ func (c *Counts[K]) Acquire(key K, most int) bool {
 // Release gives one back.
 func (c *Counts[K]) Release(key K) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.all[key]--; c.all[key] <= 0 {
 		delete(c.all, key)
 	}
+	c.mu.Unlock()
 }
 
 // Count returns how many key holds.

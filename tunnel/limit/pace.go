@@ -19,8 +19,8 @@ type Pace struct {
 // limit.
 func (p *Pace) Set(perSecond int64) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.perSecond = perSecond
+	p.mu.Unlock()
 }
 
 const (

@@ -58,8 +58,9 @@ func New(c Config) *Suspicion {
 // Suspect reports whether the connection is suspected to hang.
 func (s *Suspicion) Suspect() bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.suspect
+	suspect := s.suspect
+	s.mu.Unlock()
+	return suspect
 }
 
 // Timeout is how long an answer may take. It is waited for twice before somebody is suspect, and on a

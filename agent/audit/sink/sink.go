@@ -105,8 +105,9 @@ func New(c Config) *Sinks {
 // Settings returns those that are in force.
 func (s *Sinks) Settings() Settings {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.set
+	set := s.set
+	s.mu.Unlock()
+	return set
 }
 
 // Use puts settings in force, which were checked. A place that they leave as it is goes on.

@@ -240,8 +240,9 @@ func (k *Keeper) Rights() *policy.Rights { return k.rights.Load() }
 // Head returns the newest head that is known; nil without a policy.
 func (k *Keeper) Head() *signed.Signed {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.head
+	head := k.head
+	k.mu.Unlock()
+	return head
 }
 
 // Direct is how far the policy lets devices go without a hub; "" is as far as they want.

@@ -79,10 +79,10 @@ func (k *Keeper) handOn() {
 // that is made here.
 func (k *Keeper) toldAtFirst(before *signed.Source) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	if k.told == nil {
 		k.told = before
 	}
+	k.mu.Unlock()
 }
 
 // inTurn sorts endpoints: holders of the CA key, then those whose slices are others than when all were
@@ -183,11 +183,11 @@ func (k *Keeper) give(ctx context.Context, id identity.ID, head *signed.Signed, 
 // noteAsked remembers what an endpoint has asked for with its slice, for the next one.
 func (k *Keeper) noteAsked(id identity.ID, asked []string) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	delete(k.askers, id)
 	if len(asked) > 0 && len(asked) <= mostAsked && len(k.askers) < maxAskers {
 		k.askers[id] = asked
 	}
+	k.mu.Unlock()
 }
 
 // forgetAskers forgets what endpoints have asked for that are not online. They ask again when they come

@@ -178,8 +178,8 @@ func (k *Keeper) compares(id identity.ID) bool {
 
 func (k *Keeper) compared(id identity.ID) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	delete(k.comparing, id)
+	k.mu.Unlock()
 }
 
 // Compare passes heads on between peers: an endpoint that is kept from the newest one by a hub is

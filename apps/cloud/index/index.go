@@ -287,8 +287,9 @@ func (x *Index) Position() (epoch string, seq uint64) {
 // Changed returns a channel that is closed at the next change.
 func (x *Index) Changed() <-chan struct{} {
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.changed
+	changed := x.changed
+	x.mu.Unlock()
+	return changed
 }
 
 // Known is all that is known of a file.

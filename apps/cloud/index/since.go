@@ -169,8 +169,8 @@ func (x *Index) Told(h *Holders, by identity.ID, e *entry.Entry, held Held) {
 // Forget forgets what an endpoint told.
 func (x *Index) Forget(h *Holders, by identity.ID) {
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	delete(h.of, by)
+	x.mu.Unlock()
 }
 
 // Holders returns the endpoints that told that they hold a file, in the order of their IDs.

@@ -90,8 +90,9 @@ var errLeft = errors.New("left out")
 
 func (s *sender) cause() error {
 	s.state.Lock()
-	defer s.state.Unlock()
-	return s.failed
+	failed := s.failed
+	s.state.Unlock()
+	return failed
 }
 
 // run sends everything.
@@ -424,7 +425,7 @@ func (s *sender) refused(id uint32) bool {
 // pass notes that the content of an entry is over.
 func (s *sender) pass(id uint32) {
 	s.state.Lock()
-	defer s.state.Unlock()
 	delete(s.answers, id)
 	s.passed = id + 1
+	s.state.Unlock()
 }

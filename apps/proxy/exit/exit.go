@@ -104,10 +104,10 @@ func (e *Exit) enter(id identity.ID) bool {
 
 func (e *Exit) leave(id identity.ID) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.count[id]--; e.count[id] == 0 {
 		delete(e.count, id)
 	}
+	e.mu.Unlock()
 }
 
 // serveStream answers "tcp". An error means that the flow was not accepted.

@@ -193,7 +193,6 @@ func (e *Exits) refresh(all []apps.Endpoint, fresh time.Duration, patient bool) 
 // answers returns what is known about the endpoints.
 func (e *Exits) answers(all []apps.Endpoint) []Candidate {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	var out []Candidate
 	for _, ep := range all {
 		c := Candidate{Endpoint: ep}
@@ -202,6 +201,7 @@ func (e *Exits) answers(all []apps.Endpoint) []Candidate {
 		}
 		out = append(out, c)
 	}
+	e.mu.Unlock()
 	return out
 }
 
@@ -284,10 +284,10 @@ func (e *Exits) Left(gone func(apps.Peer) bool) {
 // forget drops the answer of an exit that refused what it had offered.
 func (e *Exits) forget(id identity.ID) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if k := e.known[id]; k != nil {
 		k.answer = nil
 	}
+	e.mu.Unlock()
 }
 
 // ask opens a flow to a path of an endpoint and reads the JSON answer into v. accepted, which may be nil, is called as

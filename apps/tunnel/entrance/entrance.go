@@ -233,8 +233,9 @@ func (in *Inbound) current() []*listener {
 // Settings returns the present configuration.
 func (in *Inbound) Settings() spec.Inbound {
 	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.config
+	config := in.config
+	in.mu.Unlock()
+	return config
 }
 
 // serve serves one open listener until it is closed.

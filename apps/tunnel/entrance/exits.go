@@ -94,8 +94,8 @@ func (e *exits) find(ctx context.Context) ([]string, error) {
 // forget makes the next find search anew.
 func (e *exits) forget() {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.found = nil
+	e.mu.Unlock()
 }
 
 func (e *exits) run(ctx context.Context, l *lookup) {

@@ -111,8 +111,9 @@ func (l *listener) close() {
 
 func (l *listener) isClosed() bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.closed
+	closed := l.closed
+	l.mu.Unlock()
+	return closed
 }
 
 // run keeps the listener open and serves it, until ctx ends or it is closed.
