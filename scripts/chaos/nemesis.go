@@ -218,7 +218,7 @@ func (r *rig) accident(ctx context.Context, rnd *rand.Rand, kinds []string) erro
 		err = ctx.Err()
 	}
 	touch(grace)
-	for _, mend := range mends {
+	for _, mend := range slices.Backward(mends) { // one may have broken what the other had
 		if failed := mend(); err == nil {
 			err = failed
 		}
