@@ -303,6 +303,27 @@ func TestAPathThatComesAndGoesIsTriedLessAndLess(t *testing.T) {
 	})
 }
 
+// A path that has lasted may be had again at once: what broke was one of the two networks.
+func TestAFlowThatBeginsAsAPathBreaksAsksWhenThatIsAllowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.Begin("peer")
+		f.End("peer", direct.LAN, nil)
+		<-time.After(proven)
+		f.Ended("peer", true)
+		<-time.After(time.Second)
+		<-time.After(f.Delay("peer", 2*time.Second))
+		if !f.Begin("peer") {
+			t.Fatal("it is told no")
+		}
+		f.End("peer", direct.LAN, nil)
+		f.Ended("peer", true) // the second time
+		if d := f.Delay("peer", 2*time.Second); d != 2*time.Second {
+			t.Errorf("where it takes long until the next round a flow waits %v", d)
+		}
+	})
+}
+
 func TestWhatFailedInAnotherNetworkSaysNothing(t *testing.T) {
 	synctest.Test(t, testWhatFailedElsewhere)
 }

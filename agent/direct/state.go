@@ -133,12 +133,19 @@ func (a *Attempts) Round(peer identity.ID) <-chan struct{} {
 }
 
 // Delay is how long a flow lasts until it is worth a direct path: nothing where one was had
-// before.
+// before. Where one just broke, it is not before that may be asked for.
 func (a *Attempts) Delay(peer identity.ID, usual time.Duration) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if s := a.states[peer]; s != nil && !s.up.IsZero() && s.cause == "" {
+	s := a.states[peer]
+	if s == nil {
+		return usual
+	}
+	if !s.up.IsZero() && s.cause == "" {
 		return 0
+	}
+	if pause := time.Until(s.later); pause <= comeback {
+		return max(usual, pause)
 	}
 	return usual
 }

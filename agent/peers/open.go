@@ -177,6 +177,7 @@ type outFlow struct {
 	via         // where its connection of its own goes, if it has one; guarded by p.mu
 	moves  bool // the peer knows how that goes on in another; guarded by p.mu
 	moving bool // it is about to; guarded by p.mu
+	asks   bool // it has lasted, and there was no direct path since; guarded by p.mu
 
 	session *outSession // static
 	direct  bool        // static: it was opened on a direct session
@@ -189,7 +190,7 @@ func (p *Peers) track(s *outSession, c *flow.Conn, id string) net.Conn {
 	f := &outFlow{Conn: c, p: p, peer: peer, id: id, session: s, direct: s.is()}
 	if peer.ID != p.Self {
 		if !f.direct {
-			f.lasts = time.AfterFunc(p.direct.Delay(peer.ID, lasting), func() { p.wish(peer.ID) })
+			f.lasts = time.AfterFunc(p.direct.Delay(peer.ID, lasting), func() { p.lasted(f) })
 		}
 		c.OnOffload(func() { p.Work.GoUpTo(&p.offloads, limits.Offloads, func() { p.offload(f) }) })
 	}
@@ -201,6 +202,15 @@ func (p *Peers) track(s *outSession, c *flow.Conn, id string) net.Conn {
 		p.goBeside(f)
 	}
 	return f
+}
+
+// lasted has a direct path made for a flow that lasts. Where that is not possible now the flow asks
+// again: see follow.
+func (p *Peers) lasted(f *outFlow) {
+	p.mu.Lock()
+	f.asks = true
+	p.mu.Unlock()
+	p.wish(f.peer.ID)
 }
 
 func (f *outFlow) Close() error {

@@ -1,10 +1,14 @@
 package peers
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"ztm/agent/direct"
+	meeting "ztm/tunnel/direct"
+	"ztm/tunnel/seal"
 	"ztm/tunnel/suspicion"
 )
 
@@ -23,6 +27,45 @@ func TestAFlowWhoseAnswerIsLateHasIt(t *testing.T) {
 		}
 		if app.ran() != 2 {
 			t.Errorf("of two flows %d ran", app.ran())
+		}
+	})
+}
+
+// A round opens a relayed path, on which nobody can be met here.
+func TestASmallFlowThatLastsAsksForADirectPathUntilThereWasOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, h, end := pairOf(t, &counting{}, "one")
+		defer end()
+		h.mode = direct.Auto
+		to := h.to.Self
+		a.direct.Begin(to)
+		a.direct.End(to, "", errors.New("nobody is there")) // so that it is no time for a round
+		c, err := a.Open(t.Context(), Opening{To: to, Path: "count/x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		rounds := func(looks int) int {
+			before := h.paths()
+			for range looks {
+				<-time.After(reapEvery)
+				a.follow()
+				synctest.Wait()
+			}
+			return h.paths() - before
+		}
+		if n := rounds(2); n != 1 {
+			t.Errorf("%d rounds within a minute", n)
+		}
+		s, err := a.pool.get(t.Context(), to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.pool.add(to, a.newDirect(s.Session.(*seal.Session), meeting.Candidate{Kind: meeting.LAN}))
+		a.follow()
+		a.pool.retireDirect()
+		if n := rounds(20); n != 0 {
+			t.Errorf("%d rounds once there was a path", n)
 		}
 	})
 }

@@ -62,14 +62,21 @@ func (f *outFlow) leaveLocked() {
 // follow has the flows that we opened go the way that they should, and makes a better one.
 func (p *Peers) follow() {
 	for _, f := range p.opened() {
-		p.mu.Lock()
-		relayed := f.moves && f.hub != ""
-		p.mu.Unlock()
-		if relayed {
+		if p.wants(f) {
 			p.wish(f.peer.ID)
 		}
 		p.straighten(f)
 	}
+}
+
+// wants reports whether a flow is worth a direct path: one that could go on there, and one that has
+// lasted, until there was such a path. For the latter that is good for the flows that begin.
+func (p *Peers) wants(f *outFlow) bool {
+	there := p.pool.directTo(f.peer.ID) != nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.asks = f.asks && !there
+	return f.asks || f.moves && f.hub != ""
 }
 
 // straightenAll has the flows that we opened go the way that they should.
