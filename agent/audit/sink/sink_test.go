@@ -405,10 +405,8 @@ type failing struct {
 	end context.CancelFunc
 }
 
-func (c failing) SetReadDeadline(time.Time) error { return nil }
-func (c failing) SetDeadline(time.Time) error     { return nil }
-func (c failing) Close() error                    { return nil }
-func (c failing) Read([]byte) (int, error)        { return 0, os.ErrDeadlineExceeded }
+func (c failing) SetDeadline(time.Time) error { return nil }
+func (c failing) Close() error                { return nil }
 func (c failing) Write([]byte) (int, error) {
 	c.end()
 	return 0, io.ErrClosedPipe
@@ -439,6 +437,11 @@ func TestSyslogThatIsStartedAgainLosesNoLine(t *testing.T) {
 			t.Errorf("line %d: %q, %v", n, buf[:got], err)
 		}
 		c.Close()
+		select {
+		case <-w.ended:
+		case <-time.After(10 * time.Second):
+			t.Fatal("that the receiver has gone is not noticed")
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 type syslog struct {
 	network, address string
 	conn             net.Conn
+	ended            chan struct{} // closed when the receiver has ended conn; nil: it cannot be known
 }
 
 // maxDatagram is what receivers of UDP must take, with room for the networks between (RFC 5426
@@ -40,8 +40,10 @@ func parseSyslog(s string) (*syslog, error) {
 func (w *syslog) gathers() time.Duration { return 100 * time.Millisecond }
 
 func (w *syslog) write(ctx context.Context, batch []audit.Entry) error {
-	if w.conn != nil && w.gone() {
+	select {
+	case <-w.ended:
 		w.close()
+	default:
 	}
 	if w.conn == nil {
 		c, err := (&net.Dialer{}).DialContext(ctx, w.network, w.address)
@@ -49,6 +51,10 @@ func (w *syslog) write(ctx context.Context, batch []audit.Entry) error {
 			return err
 		}
 		w.conn = c
+		if w.network == "tcp" {
+			w.ended = make(chan struct{})
+			go listen(c, w.ended) // awaited by close
+		}
 	}
 	conn := w.conn // the field changes when a write fails
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
@@ -60,15 +66,16 @@ func (w *syslog) write(ctx context.Context, batch []audit.Entry) error {
 	return nil
 }
 
-// gone reports whether the receiver has closed the connection, as one that is started again: what is
-// written after that is lost, and the first of it without an error. A receiver says nothing.
-func (w *syslog) gone() bool {
-	if w.network != "tcp" {
-		return false
+// listen reads a connection until it ends. A receiver says nothing, and what is written after it has closed
+// the connection, as one that is started again, is lost: the first of it without an error.
+func listen(c net.Conn, ended chan<- struct{}) {
+	defer close(ended)
+	var buf [64]byte
+	for {
+		if _, err := c.Read(buf[:]); err != nil {
+			return
+		}
 	}
-	w.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
-	_, err := w.conn.Read(make([]byte, 1))
-	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // frame is an entry as it goes out.
@@ -121,7 +128,10 @@ func (w *syslog) close() error {
 	if w.conn == nil {
 		return nil
 	}
-	c := w.conn
-	w.conn = nil
-	return c.Close()
+	err := w.conn.Close()
+	if w.ended != nil {
+		<-w.ended
+	}
+	w.conn, w.ended = nil, nil
+	return err
 }
