@@ -332,10 +332,11 @@ func (k *Keeper) changeLabels(w http.ResponseWriter, r *http.Request) (out signe
 		if known && e.ID != in.ID && !in.Repin {
 			return answer.Errorf(answer.Conflict, "endpoint %s is %s by the policy, and another device by that name is %s now", in.Name, e.ID, in.ID)
 		}
-		e.ID = in.ID
-		if e.Labels, err = apps.Changed("label", e.Labels, in.Add, in.Remove); err != nil {
+		labels, err := apps.Changed("label", e.Labels, in.Add, in.Remove)
+		if err != nil {
 			return err
 		}
+		e.ID, e.Labels = in.ID, labels
 		s.Endpoints[in.Name], out = e, e
 		return nil
 	})

@@ -1,12 +1,17 @@
 package keep
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
 	"ztm/tunnel/unixtime"
 )
@@ -33,6 +38,30 @@ func TestTwoHoldersThatChangeThePolicyAtOnceLoseNothing(t *testing.T) {
 			eventually(t, "all are in the group", func() bool {
 				return !slices.ContainsFunc(users, func(u string) bool { return !n.lets(u) })
 			})
+		}
+	})
+}
+
+func TestASourceThatComesLateTakesThePlaceOfNoNewerOne(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		one, two := m.join("root", "root"), m.join("spare", "root")
+		var asked atomic.Int32
+		late := make(chan struct{})
+		two.Ask = func(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
+			resp, err := two.ask(ctx, to, method, path, body)
+			if path == PathSource && asked.Add(1) == 1 {
+				<-late
+			}
+			return resp, err
+		}
+		one.propose(put(0, "bob"))
+		eventually(t, "the other holder asks for the source", func() bool { return asked.Load() == 1 })
+		two.propose(put(0, "carol"))
+		close(late)
+		synctest.Wait()
+		var doc []byte
+		if _, err := two.State.Load(stateAll, &doc); err != nil || two.Head().Version != 2 || signed.Sum(doc) != two.Head().Source {
+			t.Errorf("on disk is the source of another head than version %d: %v", two.Head().Version, err)
 		}
 	})
 }

@@ -77,7 +77,7 @@ func TestALineIsThatOfTheHeadAlsoAfterARestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := two.adoptSource(source, two.Head(), wrong); err != nil || slices.Contains(known(two), "another") {
+		if err := two.adoptSource(source, two.Head(), nil, wrong); err != nil || slices.Contains(known(two), "another") {
 			t.Errorf("the line of another head is taken: %v", err)
 		}
 	})

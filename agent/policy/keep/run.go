@@ -182,7 +182,7 @@ func (k *Keeper) whole() (*signed.Source, *signed.Signed, error) {
 	if source != nil || head == nil {
 		return source, head, nil
 	}
-	var doc []byte
+	var doc, fetched []byte
 	var line []string
 	if _, err := k.State.Load(stateAll, &doc); err != nil {
 		return nil, nil, err
@@ -194,34 +194,39 @@ func (k *Keeper) whole() (*signed.Source, *signed.Signed, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		doc, line = got.Body, got.Line
-		if err := k.State.Save(stateAll, doc); err != nil {
-			return nil, nil, err
-		}
+		doc, fetched, line = got.Body, got.Body, got.Line
 	}
 	source, err := signed.Read(doc)
 	if err != nil {
 		return nil, nil, err
 	}
-	return source, head, k.adoptSource(source, head, line)
+	return source, head, k.adoptSource(source, head, fetched, line)
 }
 
-// adoptSource keeps the source of a head, if that is still the newest, and what the head rests on.
-func (k *Keeper) adoptSource(source *signed.Source, head *signed.Signed, line []string) error {
+// adoptSource keeps the source of a head, if that is still the newest, and what the head rests on. doc is
+// what is not on disk yet.
+func (k *Keeper) adoptSource(source *signed.Source, head *signed.Signed, doc []byte, line []string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.head != head {
 		return nil
 	}
-	k.source = source
+	values := map[string]any{}
+	if doc != nil {
+		values[stateAll] = doc
+	}
 	if len(line) <= len(k.line) || line[0] != head.Previous { // of another head
-		return nil
+		line = k.line
+	} else if feature.Policies {
+		values[stateMade] = remember(k.made, line)
 	}
-	k.line = line
-	if !feature.Policies {
-		return nil
+	if len(values) > 0 {
+		if err := k.State.SaveAll(values); err != nil {
+			return err
+		}
 	}
-	return k.State.Save(stateMade, remember(k.made, line))
+	k.source, k.line = source, line
+	return nil
 }
 
 // given is what a holder answers: a document with the head that it is of.
