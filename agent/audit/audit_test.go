@@ -280,3 +280,14 @@ func FuzzLine(f *testing.F) {
 		}
 	})
 }
+
+func TestARequestThatIsNoCommandsIsRecordedAsItWasAsked(t *testing.T) {
+	for path, want := range map[string]string{
+		"apps/terminal/config": "config", "apps/file/config": "allow/inbox", "apps/app/apps/bob/chat": "config bob/chat",
+		"elsewhere/config": "PATCH elsewhere/config", "apps/config": "PATCH apps/config", "apps/a/b/config": "PATCH apps/a/b/config", "apps/app/apps/": "PATCH apps/app/apps/", "": "PATCH ",
+	} {
+		if got := words(http.MethodPatch, path); got != want {
+			t.Errorf("%q is %q, want %q", path, got, want)
+		}
+	}
+}

@@ -81,9 +81,9 @@ func (a act) is(method, path string) (rest string, is bool) {
 		return "", false
 	}
 	if before, after, anyApp := strings.Cut(a.path, "*"); anyApp {
-		rest, is = strings.CutPrefix(path, before)
-		app, is := strings.CutSuffix(rest, after)
-		return "", is && app != "" && !strings.Contains(app, "/")
+		app, begins := strings.CutPrefix(path, before)
+		app, ends := strings.CutSuffix(app, after)
+		return "", begins && ends && app != "" && !strings.Contains(app, "/")
 	}
 	if strings.HasSuffix(a.path, "/") {
 		rest, is = strings.CutPrefix(path, a.path)
