@@ -75,7 +75,9 @@ func TestAChangeIsInTheAuditLogInTheWordsOfItsCommand(t *testing.T) {
 		{"evict eve", ""},
 	} {
 		before := w.audit("root")
-		w.ztm("root", strings.Fields(tt.typed)...)
+		if _, errs, status := w.try("root", strings.Fields(tt.typed)...); (status != 0) != (tt.typed == "audit forget nobody") {
+			t.Fatalf("ztm %s: status %d: %s", tt.typed, status, errs)
+		}
 		made := slices.DeleteFunc(w.audit("root"), func(l audit.Line) bool { return l.Event != audit.Settings || l.Seq <= before[len(before)-1].Seq })
 		if len(made) == 0 {
 			t.Errorf("ztm %s leaves no line", tt.typed)

@@ -29,7 +29,6 @@ func TestWhoIsRefusedLearnsARefAndTheOwnerTheReason(t *testing.T) {
 			t.Errorf("ztm %s: ref %s is not in the owner's log", command, ref[1])
 		}
 		if n := lines() - before; n != 1 && (n > 1 || command != "file ls ep-bob:/nothing") { // which has the ref of /etc
-
 			t.Errorf("ztm %s: the owner's log has %d lines about it", command, n)
 		}
 		w.until("the audit log has it by its ref", func() error {
