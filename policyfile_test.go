@@ -71,7 +71,7 @@ func TestAPolicyFileIsTestedAndComparedWithoutAnAgent(t *testing.T) {
 func TestAPolicyThatIsAppliedIsEnforced(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")
-	w.join("bob", "bob")
+	stop := w.join("bob", "bob")
 	w.join("srv", "alice")
 	listen := w.tunnelTo("bob", "srv", "ssh", echoServer(t), "--users", "bob")
 	w.reaches(listen, true)
@@ -95,7 +95,9 @@ func TestAPolicyThatIsAppliedIsEnforced(t *testing.T) {
 		t.Fatalf("a dry run has made %+v", p)
 	}
 	say := w.liveFlow(listen)
-	w.ztm("root", "policy", "apply", "-f", file)
+	if _, errs, status := w.try("root", "policy", "apply", "-f", file); status != 0 || strings.Contains(errs, "confirmed") || strings.Contains(errs, "offline") {
+		t.Errorf("the first: status %d, %s", status, errs)
+	}
 	w.ends(say) // the owner's rule names bob, and no grant does
 	w.reaches(listen, false)
 	if l := w.audited("srv", "the refusal", func(l audit.Line) bool { return l.Event == audit.Refused }); l.User != "bob" || !strings.Contains(l.Rule, "no grant") {
@@ -120,6 +122,17 @@ func TestAPolicyThatIsAppliedIsEnforced(t *testing.T) {
 	}
 	if _, errs, status := w.try("bob", "policy", "apply", "-f", file); status == 0 {
 		t.Errorf("who has no key has applied it: %s", errs)
+	}
+	stop()
+	w.until("bob is offline", func() error {
+		if w.endpoint("ep-bob").Online {
+			return errors.New("online")
+		}
+		return nil
+	})
+	grant("bob", "base: 2\n")
+	if _, errs, status := w.try("root", "policy", "apply", "-f", file); status != 0 || !strings.Contains(errs, "offline, they ask for it when they are back: ep-bob\n") {
+		t.Errorf("with bob offline: status %d, %s", status, errs)
 	}
 }
 

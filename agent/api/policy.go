@@ -22,6 +22,10 @@ type Policy struct {
 	Stale   bool        `json:"stale"`        // for so long that it lets nobody in by what it has
 	Labels  []string    `json:"labels"`       // of the endpoint, those that give rights
 	Unknown []string    `json:"unknown"`      // what rules here name and the policy has not
+
+	// Unconfirmed are the endpoints that were online and have not confirmed this version, where it was
+	// made. GET below "policy/unconfirmed" is the same, and waits some seconds for them.
+	Unconfirmed []string `json:"unconfirmed,omitempty"`
 }
 
 // PolicySource is the whole policy with its version, at an endpoint that holds the CA key: GET below

@@ -102,8 +102,9 @@ func (p commands) policyCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "get", Category: apps.AtEndpoint, Usage: "show which policy an endpoint has",
-				Description: apps.Example("ztm policy get", "ztm ep nas policy get"),
-				Action:      func(x *cli.Context) error { return p.status(x.Context) },
+				Description: "Where the version was made it names the endpoints that are online and have not confirmed it.\n\n" +
+					apps.Example("ztm policy get", "ztm ep nas policy get"),
+				Action: func(x *cli.Context) error { return p.status(x.Context) },
 			},
 		},
 	}

@@ -189,6 +189,9 @@ func (p commands) status(ctx context.Context) error {
 		{"Labels", clip(strings.Join(s.Labels, " "))}, {"Unknown", clip(strings.Join(s.Unknown, " "))}} {
 		t.Add(row...)
 	}
+	if len(s.Unconfirmed) > 0 {
+		t.Add("Unconfirmed", clip(strings.Join(s.Unconfirmed, " ")))
+	}
 	return p.Print(s, t)
 }
 

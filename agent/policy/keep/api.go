@@ -33,6 +33,8 @@ func (k *Keeper) Manage(w http.ResponseWriter, r *http.Request, path string) {
 		out, err = k.getSource()
 	case feature.Policies && at == "PUT source":
 		out, err = k.putSource(w, r)
+	case feature.Policies && at == "GET unconfirmed":
+		out, err = k.unconfirmed(r.Context())
 	case at == "GET grants":
 		out = k.grants()
 	case at == "GET groups":
@@ -72,6 +74,7 @@ func (k *Keeper) status() api.Policy {
 		return out
 	}
 	out.Version, out.Mode, out.Direct, out.Issued, out.By = k.head.Version, k.head.Mode, k.head.Direct, k.head.Issued.Time().UTC(), k.head.By
+	out.Unconfirmed = k.leftLocked()
 	r := k.rights.Load()
 	out.Stale = r.IsStale()
 	if k.slice != nil {

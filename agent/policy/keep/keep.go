@@ -111,6 +111,7 @@ type Keeper struct {
 	told   *signed.Source           // the last version of which all were told that were online; nil: not known; guarded by mu
 	askers map[identity.ID][]string // what others asked for with their slices, those who asked for anything; guarded by mu
 
+	telling   *telling                 // of the version that was made here last; nil: none since the start; guarded by mu
 	comparing map[identity.ID]struct{} // peers whose heads are being compared with ours; guarded by mu
 }
 

@@ -120,7 +120,8 @@ func (k *Keeper) Propose(ctx context.Context, change func(*signed.Source) error)
 			return 0, err
 		}
 		k.toldAtFirst(before)
-		k.Work.Go(k.handOn)
+		t := k.begin(d.head)
+		k.Work.Go(func() { k.handOn(t) })
 		return d.head.Version, nil
 	}
 }

@@ -43,10 +43,10 @@ func tellers(l memory.Limit, shared int) int {
 	return l.Fit(maxTellers, 8, tellerSize+tellerCopies*int64(shared))
 }
 
-// handOn tells all who are online of the newest version.
-func (k *Keeper) handOn() {
+// handOn tells all who are online of a version that was made here.
+func (k *Keeper) handOn(t *telling) {
 	source, head, err := k.whole()
-	if err != nil || head == nil {
+	if err != nil || head != t.head {
 		return // a newer one is known, and its maker tells of it
 	}
 	online, err := k.Online(k.Life)
@@ -55,8 +55,10 @@ func (k *Keeper) handOn() {
 		return
 	}
 	k.forgetAskers(online)
+	others := slices.DeleteFunc(online, func(e apps.Endpoint) bool { return e.ID == k.Self })
+	k.expect(t, others)
 	cuts := k.cutter(source)
-	missed := k.inTurn(cuts, slices.DeleteFunc(online, func(e apps.Endpoint) bool { return e.ID == k.Self }))
+	missed := k.inTurn(cuts, others)
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for round := 0; round < tellRounds && len(missed) > 0; round++ {
@@ -69,10 +71,11 @@ func (k *Keeper) handOn() {
 		pause.Reset(tick)
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	if k.head == head {
 		k.told = source
 	}
+	k.mu.Unlock()
+	k.goOn(t, cuts, missed)
 }
 
 // toldAtFirst sets what all were told last, where that is not known: the version before the first one
@@ -150,8 +153,10 @@ func (k *Keeper) tellOne(head *signed.Signed, cuts *signed.Cutter, e apps.Endpoi
 	}
 	if err != nil {
 		k.Log.Debug("an endpoint was not told of the policy", "peer", e.ID, "err", err)
+		return false
 	}
-	return err == nil
+	k.confirmed(head, e.ID)
+	return true
 }
 
 func (k *Keeper) tellHead(ctx context.Context, id identity.ID, head *signed.Signed) error {
@@ -193,10 +198,7 @@ func (k *Keeper) noteAsked(id identity.ID, asked []string) {
 // forgetAskers forgets what endpoints have asked for that are not online. They ask again when they come
 // back.
 func (k *Keeper) forgetAskers(online []apps.Endpoint) {
-	there := make(map[identity.ID]struct{}, len(online))
-	for _, e := range online {
-		there[e.ID] = struct{}{}
-	}
+	there := idsOf(online)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	maps.DeleteFunc(k.askers, func(id identity.ID, _ []string) bool {

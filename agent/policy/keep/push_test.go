@@ -347,3 +347,70 @@ func BenchmarkTenThousandEndpoints(b *testing.B) {
 	}
 	b.ReportMetric(float64(bytesOut.Load())/float64(b.N*len(all)), "bytes/slice")
 }
+
+func TestWhoHasNotConfirmedAVersionIsNamedUntilItDoesOrIsGone(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, all := m.join("root", "root"), many(3)
+		for i := range all {
+			all[i].Name = fmt.Sprint("e", i)
+		}
+		var mu sync.Mutex
+		dark, online := map[identity.ID]bool{all[1].ID: true, all[2].ID: true}, slices.Clone(all)
+		root.far(all, 0, func(identity.ID) {})
+		root.Online = func(context.Context) ([]apps.Endpoint, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(online), nil
+		}
+		root.AskOnce = func(_ context.Context, id identity.ID, _, _ string, _ []byte) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if dark[id] {
+				return nil, answer.Errorf(answer.Unavailable, "dark")
+			}
+			return &http.Response{Body: http.NoBody}, nil
+		}
+		left := func() string {
+			began := time.Now()
+			names, err := root.unconfirmed(t.Context())
+			if took := time.Since(began); err != nil || took > confirmTime || len(names) == 0 && took > 0 {
+				t.Errorf("%v after %v: %v", names, took, err)
+			}
+			return fmt.Sprint(names)
+		}
+		if got := left(); got != "[]" {
+			t.Errorf("before there is a policy: %s", got)
+		}
+		root.propose(put(0, "bob"))
+		if got := left(); got != "[e1 e2]" {
+			t.Errorf("two are dark, and left are %s", got)
+		}
+		mu.Lock()
+		delete(dark, all[1].ID)
+		mu.Unlock()
+		<-time.After(2 * tellAgain)
+		if got := root.status().Unconfirmed; !slices.Equal(got, []string{"e2"}) {
+			t.Errorf("one is dark, and left are %s", got)
+		}
+		mu.Lock()
+		online = online[:2]
+		mu.Unlock()
+		<-time.After(2 * tellAgain)
+		if got := left(); got != "[]" {
+			t.Errorf("who has gone asks by itself, and left are %s", got)
+		}
+	})
+}
+
+func TestThatNobodyCanBeToldIsNoConfirmation(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root := m.join("root", "root")
+		root.Online = func(context.Context) ([]apps.Endpoint, error) {
+			return nil, answer.Errorf(answer.Unavailable, "no hub")
+		}
+		root.propose(put(0, "bob"))
+		if names, err := root.unconfirmed(t.Context()); answer.CodeOf(err) != answer.Unavailable {
+			t.Errorf("%v, %v", names, err)
+		}
+	})
+}

@@ -118,6 +118,7 @@ func (k *Keeper) serveSlice(w http.ResponseWriter, r *http.Request, peer identit
 	if err != nil {
 		return answer.Errorf(answer.Limit, "%v", err)
 	}
+	k.confirmed(head, peer.ID)
 	answer.JSON(w, given{Head: head.Document, Body: doc})
 	return nil
 }

@@ -71,7 +71,7 @@ func (c commands) apply(ctx context.Context, name string, how application) error
 		return err
 	}
 	c.Note("version %d of the policy is in force", in.Version)
-	return nil
+	return c.confirmed(ctx)
 }
 
 // remove takes all grants away.
@@ -88,7 +88,45 @@ func (c commands) remove(ctx context.Context) error {
 		return err
 	}
 	c.Note("version %d of the policy is in force: it has no grants, and the rules of endpoints decide", in.Version)
+	return c.confirmed(ctx)
+}
+
+// confirmed says which endpoints have not confirmed the version that was made last. It is in force here
+// whatever comes of that.
+func (c commands) confirmed(ctx context.Context) error {
+	path, err := c.At(ctx, "policy", "unconfirmed")
+	if err != nil {
+		return err
+	}
+	var left []string
+	if err := c.Do(ctx, http.MethodGet, path, nil, &left); err != nil {
+		c.Warn("who has got it is not known: %v; later: ztm policy get", err)
+		return nil
+	}
+	if len(left) == 0 {
+		c.Note("all endpoints that are online have confirmed it")
+	} else {
+		c.Warn("not confirmed within 5 s, they decide by what they had: %s; they are told again each minute, see ztm policy get and the log of the endpoint", few(left))
+	}
+	var away []string
+	all, err := c.Endpoints(ctx, apps.Filter{})
+	for _, ep := range all {
+		if !ep.Online && !ep.Local {
+			away = append(away, ep.Name)
+		}
+	}
+	if err == nil && len(away) > 0 {
+		c.Warn("offline, they ask for it when they are back: %s", few(away))
+	}
 	return nil
+}
+
+// few is a list of names for a line, the first of many.
+func few(names []string) string {
+	if n := len(names); n > most {
+		names = append(slices.Clone(names[:most]), fmt.Sprintf("and %d more", n-most))
+	}
+	return strings.Join(names, ", ")
 }
 
 // pinned refuses a file that has another ID for a name than the mesh: one of the two is not the device
@@ -123,11 +161,8 @@ func (c commands) strangers(ctx context.Context, old, next *policy.Source) {
 			strange = append(strange, name)
 		}
 	}
-	if n := len(strange); n > most {
-		strange = append(strange[:most], fmt.Sprintf("and %d more", n-most))
-	}
 	if len(strange) > 0 {
-		c.Warn("nobody of this name is in the mesh or invited now, check it: %s", strings.Join(strange, ", "))
+		c.Warn("nobody of this name is in the mesh or invited now, check it: %s", few(strange))
 	}
 }
 
