@@ -234,7 +234,11 @@ func (a *App) setMode(t *tree.Tree, k *index.Known, info fs.FileInfo) (exec bool
 	if err != nil || want == exec || !want && k.User != a.author().User {
 		return exec, err
 	}
-	return want, t.SetMode(k.User, k.Path, tree.Perm(want), info.ModTime())
+	now, err := t.SetMode(k.User, k.Path, tree.Perm(want))
+	if err != nil {
+		return exec, err
+	}
+	return executable(now), nil
 }
 
 // commit gives a complete file its name, which clear makes free, and says in the index that it is here.

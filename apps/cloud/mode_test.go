@@ -79,3 +79,34 @@ func TestAFileIsExecutableWhereItWasSoAndAnEditElsewhereDoesNotTakeThat(t *testi
 	}
 	appstest.Eventually(t, "x is executable nowhere", func() bool { return c.mode("docs/x") == 0o600 })
 }
+
+func TestAnEditKeepsItsTimeWhereAModeIsSet(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no such mode")
+	}
+	var n appstest.Net
+	a := newPlace(t, &n, "a", "alice")
+	a.publish("x", []byte("one"))
+	name := a.file("alice", "x")
+	seen, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited := time.Now().Add(time.Hour).Truncate(time.Second)
+	if err := os.Chtimes(name, edited, edited); err != nil { // behind seen, of the same size
+		t.Fatal(err)
+	}
+	k, err := a.app.index.Get("alice", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Exec, k.Local.Vector = true, nil // a newer version
+	if _, err := a.app.settings.Change(func(c *config.Config) error { c.Exec = true; return nil }, nil); err != nil {
+		t.Fatal(err)
+	}
+	is, err := a.app.setMode(a.app.tree, k, seen)
+	now, _ := os.Stat(name)
+	if err != nil || !is || now.Mode() != 0o700 || !now.ModTime().Equal(edited) {
+		t.Errorf("it is executable: %v, %v; the file has mode %v and time %v, want %v", is, err, now.Mode(), now.ModTime(), edited)
+	}
+}

@@ -290,14 +290,17 @@ func ConflictName(name, endpoint string, now time.Time) string {
 	return strings.ToValidUTF8(base, "") + mark + ext
 }
 
-// SetMode gives a file a mode; its time of change stays.
-func (t *Tree) SetMode(user, path string, perm fs.FileMode, changed time.Time) error {
+// SetMode gives a file a mode, and returns what it is now: not every disk knows modes.
+func (t *Tree) SetMode(user, path string, perm fs.FileMode) (fs.FileInfo, error) {
 	d, name, err := t.at(user, path, false)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer d.Close()
-	return d.SetAttributes(name, perm, changed)
+	if err := d.SetAttributes(name, perm, time.Time{}); err != nil {
+		return nil, err
+	}
+	return d.Stat(name)
 }
 
 // Remove removes a file.
