@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -45,19 +46,19 @@ func (k *client) upload(ctx context.Context, src, to string, share []string) err
 	out := &sender{Writer: bufio.NewWriterSize(conn, 64<<10), bar: bar}
 	sent := make(chan error, 1)
 	go func() { sent <- out.all(conn, files) }() // awaited below
-	results, err := readResults(conn)
-	if err != nil {
-		conn.Close()
+	results, err := readResults(conn, len(files))
+	if err != nil || !out.flushed.Load() {
+		conn.Close() // an agent that has said all and reads no more would hold the sender
 	}
 	sending := <-sent
 	bar.End()
-	if err == nil && sending == nil && len(results) < out.sent {
+	if err == nil && (!out.flushed.Load() || len(results) < out.sent) {
 		err = fmt.Errorf("the agent ended the upload after %d files", len(results))
 	}
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("interrupted; what was published is published: run the same command again for the rest")
-	case sending != nil:
+	case sending != nil && (err == nil || errors.Is(err, net.ErrClosed)): // otherwise it comes from what ended the reading
 		return sending
 	case err != nil:
 		return err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -108,9 +109,11 @@ type sender struct {
 	bar  *progress.Bar
 	sent int            // files that the agent says something about
 	left []cloud.Result // files that were not sent, and why
+
+	flushed atomic.Bool // nothing is left but the half-close
 }
 
-// all sends all files. Its fields are the caller's again when it returns.
+// all sends all files. The fields, but for flushed, are the caller's again when it returns.
 func (s *sender) all(conn net.Conn, files []file) error {
 	now := progress.State{Step: "uploading", Of: len(files)}
 	for _, f := range files {
@@ -138,6 +141,7 @@ func (s *sender) all(conn net.Conn, files []file) error {
 	if err := s.Flush(); err != nil {
 		return err
 	}
+	s.flushed.Store(true)
 	if c, ok := conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
 	}
@@ -223,13 +227,16 @@ func (m meter) Read(p []byte) (int, error) {
 }
 
 // readResults reads what became of files, to the end.
-func readResults(r io.Reader) (results []cloud.Result, err error) {
+func readResults(r io.Reader, files int) (results []cloud.Result, err error) {
 	d := json.NewDecoder(r)
 	for {
 		var one cloud.Result
 		err := d.Decode(&one)
 		if err == io.EOF {
 			return results, nil
+		}
+		if err == nil && len(results) == files {
+			err = errors.New("it speaks of more than there are")
 		}
 		if err != nil {
 			return results, fmt.Errorf("the agent ended the upload after %d files: %w", len(results), err)

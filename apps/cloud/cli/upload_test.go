@@ -3,8 +3,11 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,8 +15,10 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"ztm/apps/appstest"
+	"ztm/tunnel/identity"
 )
 
 func TestAFileThatCannotBeUploadedKeepsNoOtherFromThat(t *testing.T) {
@@ -91,6 +96,62 @@ func TestACopyTakesItsNameWhenItIsComplete(t *testing.T) {
 	}
 	if list, _ := os.ReadDir(filepath.Dir(to)); len(list) != 1 {
 		t.Errorf("beside it are %v", list)
+	}
+}
+
+// agent is a console whose flows lead to a function.
+type agent struct {
+	*appstest.Console
+	serve func(*net.TCPConn)
+	ended <-chan struct{} // of the test: until then the flow stays open there
+}
+
+func (a *agent) Open(context.Context, identity.ID, string, url.Values) (net.Conn, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	there, err := l.Accept()
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	go func() { // ends with the test
+		defer there.Close()
+		a.serve(there.(*net.TCPConn))
+		<-a.ended
+	}()
+	return conn, nil
+}
+
+func TestAnUploadEndsWhateverTheAgentSays(t *testing.T) {
+	large := filepath.Join(t.TempDir(), "large")
+	if err := errors.Join(os.WriteFile(large, nil, 0o600), os.Truncate(large, 1<<30)); err != nil {
+		t.Fatal(err)
+	}
+	for name, serve := range map[string]func(*net.TCPConn){
+		"it ends and reads nothing": func(c *net.TCPConn) {
+			c.CloseWrite()
+		},
+		"it speaks of more files than there are": func(c *net.TCPConn) {
+			for {
+				if _, err := c.Write([]byte("{}\n")); err != nil {
+					return
+				}
+			}
+		},
+	} {
+		var n appstest.Net
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		k := &client{&agent{&appstest.Console{Host: n.Join("a", "alice")}, serve, ctx.Done()}}
+		if err := k.upload(ctx, large, "", nil); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "the agent ended the upload") {
+			t.Errorf("%s: %v, %v", name, err, ctx.Err())
+		}
+		cancel()
 	}
 }
 
