@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -241,15 +242,22 @@ func replace(to string, from io.Reader) error {
 		to = real
 	}
 	temp := filepath.Join(filepath.Dir(to), ".ztm-"+rand.Text()+".part")
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	perm := fs.FileMode(0o666)
+	if st != nil {
+		perm = st.Mode().Perm() // from the beginning: who has opened a file goes on reading it
+	}
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
 		return err
 	}
 	if st != nil {
-		err = f.Chmod(st.Mode().Perm())
+		err = f.Chmod(perm) // without the umask
 	}
 	if err == nil {
 		_, err = io.Copy(f, from)
+	}
+	if err == nil && st != nil {
+		err = f.Sync() // or a loss of power takes the old content and the new one
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(temp, to)
