@@ -101,7 +101,6 @@ func New(h apps.Host) apps.App {
 		rules:    rule.New(h.State),
 		mirrored: settings.Table[mirror.Setting]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
 		peers: map[identity.ID]*known{}, suspects: map[string]bool{},
-
 		hints: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
 	a.life, a.end = context.WithCancel(context.Background())
 	a.index, a.broken = index.Load(h.State, h.Notary)
@@ -112,7 +111,6 @@ func New(h apps.Host) apps.App {
 	a.loads = load.New(load.Config{Life: a.life, Begin: a.begin, Files: filesAtATime, Waiting: filesWaiting, Text: state.Explain})
 	a.noter.Index = a.index
 	a.news = news.New(news.Config{Name: Name, Index: a.index, Host: h, Others: a.others, Reader: a.reader})
-	a.problems.Text = state.Explain
 	return a
 }
 

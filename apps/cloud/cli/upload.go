@@ -17,6 +17,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/cloud"
+	"ztm/apps/cloud/state"
 	"ztm/apps/progress"
 	"ztm/tunnel/unixtime"
 )
@@ -92,11 +93,7 @@ func (k *client) sources(src, to string, share []string) (files []file, left []c
 
 // refused is the result of a file that was not sent.
 func refused(name string, err error) cloud.Result {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		err = p.Err
-	}
-	return cloud.Result{Path: apps.Bytes(name).String(), Error: err.Error()}
+	return cloud.Result{Path: apps.Bytes(name).String(), Error: state.Explain(err)}
 }
 
 func newFile(name, to string, st fs.FileInfo, share []string) file {

@@ -42,11 +42,9 @@ type Problem struct {
 // most is how many files with problems are remembered.
 const most = 10_000
 
-// Problems is the files with problems. The zero value is none, but Text has to be set before the first
-// use. Its methods may be called from any goroutine.
+// Problems is the files with problems. The zero value is none. Its methods may be called from any
+// goroutine.
 type Problems struct {
-	Text func(error) string // writes an error for people
-
 	mu  sync.Mutex
 	all map[string]Problem // by name; guarded by mu
 }
@@ -57,7 +55,7 @@ func (p *Problems) Note(name string, err error) {
 	case err == nil:
 		p.Forget(name)
 	case !errors.Is(err, context.Canceled):
-		p.put(Problem{Path: name, State: Missing, Reason: strings.TrimPrefix(p.Text(err), name+": "), Help: "ztm cloud download " + Quoted(name)})
+		p.put(Problem{Path: name, State: Missing, Reason: strings.TrimPrefix(Explain(err), name+": "), Help: "ztm cloud download " + Quoted(name)})
 	}
 }
 
