@@ -134,13 +134,19 @@ func (p *Peers) attemptTwice(ctx, watched context.Context, o *opening, session *
 	if !unhook() {
 		<-tried
 	}
-	if first.settled() && other != nil {
-		if other.conn != nil { // no peer of ours takes a flow twice
-			other.conn.Reset()
-		}
-		other = nil
+	if other == nil || first.yields(*other) {
+		return first, other
 	}
-	return first, other
+	if other.conn != nil { // no peer of ours takes a flow twice
+		other.conn.Reset()
+	}
+	return first, nil
+}
+
+// yields reports whether another attempt beside this one is what counts: an exit that has refused the one
+// may have taken the other, and what came with it.
+func (a attempted) yields(other attempted) bool {
+	return !a.settled() || a.conn == nil && other.conn != nil
 }
 
 // send is one request for the flow.

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"ztm/agent/direct"
+	"ztm/tunnel/answer"
 	meeting "ztm/tunnel/direct"
+	"ztm/tunnel/flow"
 	"ztm/tunnel/seal"
 	"ztm/tunnel/suspicion"
 )
@@ -68,4 +70,27 @@ func TestASmallFlowThatLastsAsksForADirectPathUntilThereWasOne(t *testing.T) {
 			t.Errorf("%d rounds once there was a path", n)
 		}
 	})
+}
+
+func TestOfTwoAttemptsTheOneCountsThatTheExitHasTaken(t *testing.T) {
+	refused := func(code answer.Code) attempted {
+		return attempted{err: &flow.Refused{Reason: answer.Errorf(code, "no")}}
+	}
+	taken, lost := attempted{conn: new(flow.Conn)}, attempted{err: suspicion.Err}
+	for _, tt := range []struct {
+		name         string
+		first, other attempted
+		yields       bool
+	}{
+		{"the first is taken", taken, refused(answer.Conflict), false},
+		{"the first is taken, and the other has no answer", taken, lost, false},
+		{"the other is taken", lost, taken, true},
+		{"the first came after the other", refused(answer.Conflict), taken, true},
+		{"the first was refused, and then the other was taken", refused(answer.Unavailable), taken, true},
+		{"the first is refused", refused(answer.Denied), lost, false},
+	} {
+		if got := tt.first.yields(tt.other); got != tt.yields {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
 }
