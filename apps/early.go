@@ -57,6 +57,7 @@ type Early struct {
 	left sync.Cond // an attempt has left Read
 	kept []byte    // what attempts have read and Read has not returned yet; guarded by mu
 	err  error     // what the client's Read said after that; guarded by mu
+	busy bool      // an attempt reads from the client, or has to take back its deadline; guarded by mu
 }
 
 // NewEarly wraps the connection of a client. Nothing is read before the flow is being opened.
@@ -113,13 +114,13 @@ func (e *Early) ReadsFrom() net.Conn {
 }
 
 // Attempt is for one opening: it gives the first bytes from the beginning. It is used by an
-// [EarlyOpener]. A client whose Read cannot be interrupted gives none. An opening may begin another
-// attempt when it reads from the one before no longer.
+// [EarlyOpener]. A client whose Read cannot be interrupted gives none, and one gives nothing while
+// another attempt reads from it.
 func (e *Early) Attempt() *EarlyAttempt {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.passed = false
-	return &EarlyAttempt{e: e, over: e.SetReadDeadline(time.Time{}) != nil}
+	return &EarlyAttempt{e: e, over: e.busy || e.SetReadDeadline(time.Time{}) != nil}
 }
 
 // EarlyAttempt is what one opening reads a client's first bytes from, while the opening lasts.
@@ -145,15 +146,15 @@ func (a *EarlyAttempt) Read(p []byte) (n int, err error) {
 		n = copy(p, e.kept[a.sent:])
 		a.sent += n
 		return n, nil
-	case e.err != nil || len(e.kept) >= EarlyLimit:
+	case e.err != nil || e.busy || len(e.kept) >= EarlyLimit:
 		return 0, io.EOF
 	}
-	a.reading = true
+	a.reading, e.busy = true, true
 	most := min(len(p), EarlyLimit-len(e.kept))
 	e.mu.Unlock()
 	n, err = e.Conn.Read(p[:most])
 	e.mu.Lock()
-	a.reading = false
+	a.reading, e.busy = false, a.interrupted
 	e.left.Broadcast()
 	e.kept = append(e.kept, p[:n]...)
 	if err != nil && !(a.over && errors.Is(err, os.ErrDeadlineExceeded)) {
@@ -181,7 +182,7 @@ func (a *EarlyAttempt) Stop() int {
 		}
 	}
 	if a.interrupted { // by this call, or by one that has not come to it yet
-		a.interrupted = false
+		a.interrupted, e.busy = false, false
 		e.SetReadDeadline(time.Time{})
 	}
 	return a.sent

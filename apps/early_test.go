@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"testing/synctest"
 
 	"ztm/apps"
 	"ztm/apps/appstest"
@@ -157,4 +158,31 @@ func TestAfterEachOfTwoStopsTheClientCanBeRead(t *testing.T) {
 		want(t, e, "x")
 		<-timer
 	}
+}
+
+// An opening whose session hangs begins another attempt, which may be at once.
+func TestAnAttemptBesideOneThatReadsTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		far, near := net.Pipe()
+		defer far.Close()
+		e := apps.NewEarly(near)
+		first := e.Attempt()
+		read := make(chan int)
+		go func() { // awaited below
+			n, _ := first.Read(make([]byte, 10))
+			read <- n
+		}()
+		synctest.Wait() // it waits for the client
+		second := e.Attempt()
+		go second.Read(make([]byte, 10)) // ends with the attempt
+		synctest.Wait()
+		say(t, far, "hello")
+		n := <-read
+		go far.Write([]byte("!")) // ends with the reader
+		synctest.Wait()
+		if n != 5 || first.Stop() != 5 || second.Stop() != 0 {
+			t.Errorf("the first has %d of 5 bytes, the second %d", n, second.Stop())
+		}
+		want(t, e, "hello!")
+	})
 }
