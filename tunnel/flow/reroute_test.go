@@ -204,10 +204,14 @@ func openFlow(t *testing.T, to *exits) *Conn {
 	return c
 }
 
-func TestAFlowIsWholeHoweverItGoesOnAndEnds(t *testing.T) {
+// Each seed is an order of moves, ends and refusals:
+//
+//	go test -run '^$' -fuzz FuzzAFlowIsWholeHoweverItGoesOnAndEnds -fuzztime 100000x ./tunnel/flow
+func FuzzAFlowIsWholeHoweverItGoesOnAndEnds(f *testing.F) {
 	for seed := range uint64(400) {
-		goesOn(t, seed)
+		f.Add(seed)
 	}
+	f.Fuzz(goesOn)
 }
 
 // Whoever took that for a failure would reset the new connection, and the end could be lost in it.
