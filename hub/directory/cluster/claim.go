@@ -22,16 +22,17 @@ func (d *Directory) claim(ctx context.Context, e directory.Endpoint) error {
 		return errNotReady
 	}
 	var last error
-	for try := range mostTries {
+	read := false // the name and its holder, since what is known has changed
+	for range mostTries {
 		txn, err := d.planClaim(e)
-		if err != nil && try > 0 {
+		if err != nil && read {
 			return err
 		}
 		if err != nil {
 			if err := d.refresh(ctx, e); err != nil {
 				return err
 			}
-			last = err
+			last, read = err, true
 			continue
 		}
 		r, err := d.c.Client.Txn(ctx, txn)
@@ -42,7 +43,8 @@ func (d *Directory) claim(ctx context.Context, e directory.Endpoint) error {
 			d.settled(e, txn, r)
 			return nil
 		}
-		d.absorb(found(r.Found), 0)
+		d.absorb(found(r.Found), 0) // which says who has the name, and not who that is
+		read = false
 	}
 	if last != nil {
 		return last
