@@ -73,7 +73,29 @@ func (m *mesh) getHubs(w http.ResponseWriter, r *http.Request) {
 		wg.Go(func() { out[i] = m.hub(r.Context(), h) })
 	}
 	wg.Wait()
-	answer.JSON(w, out)
+	answer.JSON(w, eachOnce(out))
+}
+
+// eachOnce lists a hub once where an address of which no hub was known has led to one that is listed,
+// as one that a person has set does, or one of a proxy. The address is a name of that hub then.
+func eachOnce(all []api.Hub) []api.Hub {
+	at := map[identity.ID]int{}
+	out := all[:0]
+	for _, h := range all {
+		i, twice := at[h.ID]
+		if !twice || h.ID == "" {
+			at[h.ID] = len(out)
+			out = append(out, h)
+			continue
+		}
+		if len(out[i].Names) == 0 { // it is the address that was not known to be of this hub
+			out[i], h = h, out[i]
+		}
+		if !slices.Contains(out[i].Names, h.Address) {
+			out[i].Names = append(slices.Clone(out[i].Names), h.Address)
+		}
+	}
+	return out
 }
 
 // hub is a hub for the local API.

@@ -220,7 +220,7 @@ type Hub struct {
 	Status    HubStatus   `json:"status"`
 	Connected bool        `json:"connected"`       // the agent's control session is there
 	Error     string      `json:"error,omitempty"` // why it is Unreachable
-	Names     []string    `json:"names,omitempty"` // host:port, as it says of itself
+	Names     []string    `json:"names,omitempty"` // host:port, as it says of itself, and other addresses that lead to it
 	Zone      string      `json:"zone,omitempty"`  // as it says of itself
 	Version   string      `json:"version,omitempty"`
 	RTT       float64     `json:"rtt,omitempty"`  // milliseconds
