@@ -122,3 +122,32 @@ func TestAPublisherThatLostItsDatabaseGoesOnWhereItWas(t *testing.T) {
 		}
 	}
 }
+
+func TestAFileThatWasHereBeforeIsVerifiedAndGivenToOthers(t *testing.T) {
+	var n appstest.Net
+	desk := newPlace(t, &n, "a", "alice")
+	file := random(300_000)
+	desk.publish("x", file)
+	desk.publish("y", file)
+	again, phone := newPlace(t, &n, "b", "alice"), newPlace(t, &n, "c", "alice")
+	again.write("x", file)
+	again.write("y", random(300_001))
+	if s := again.files("")["/users/alice/x"]; s.State != state.Changed {
+		t.Fatalf("at first: %+v", s)
+	}
+	var status Status
+	again.must("GET", "status", nil, &status)
+	if len(status.Problems) != 2 || status.Problems[0].Help != "ztm cloud verify /users/alice/x" {
+		t.Errorf("status says %+v", status.Problems)
+	}
+	var bad []File
+	again.must("POST", "verify", Named{}, &bad)
+	if len(bad) != 1 || bad[0].Path != "/users/alice/y" || bad[0].State != state.Changed {
+		t.Errorf("verify says %+v", bad)
+	}
+	if s := again.files("")["/users/alice/x"]; s.State != state.Synced {
+		t.Errorf("what was verified is %+v", s)
+	}
+	desk.host.SetOnline(false)
+	phone.wants("/users/alice/x", file)
+}

@@ -113,8 +113,11 @@ func (a *App) state(t *tree.Tree, r index.Row) (state.State, string) {
 		return state.Unreadable, state.Explain(err)
 	}
 	k, err := a.index.Get(r.User, r.Path)
-	if err != nil || k == nil || k.Local == nil {
+	if err != nil || k == nil {
 		return state.Changed, ""
+	}
+	if k.Local == nil {
+		return state.Changed, notBrought
 	}
 	switch ours := k.Local.Size == info.Size() && k.Local.Changed == info.ModTime().UnixNano(); {
 	case !ours:
@@ -242,11 +245,19 @@ func (a *App) done(t *tree.Tree, name string, r index.Row) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
+// notBrought is said of a file that nothing was noted of: it was here before this endpoint joined, or
+// was copied here by other means.
+const notBrought = "it was not fetched or published by this endpoint, and may be what is published"
+
 // pending says of a file of this user's own tree what is not done about it.
 func pending(f File) (p state.Problem, ok bool) {
 	p = state.Problem{Path: f.Path, State: f.State, Since: f.Time, Reason: f.Error}
 	switch f.State {
 	case state.Changed:
+		if p.Reason == notBrought {
+			p.Help = "ztm cloud verify " + state.Quoted(f.Path)
+			break
+		}
 		p.Reason, p.Help = "it was edited here and not published", "ztm cloud publish "+state.Quoted(f.Path)
 	case state.Conflict:
 		p.Reason, p.Help = "it was edited here while another version was published", "compare it with the file beside it, then remove it"

@@ -63,7 +63,7 @@ func (a *App) trust(row index.Row) {
 // published, edited since, or damaged. What is not the version is not offered any longer.
 func (a *App) verify(ctx context.Context, row index.Row) (state.State, error) {
 	k, err := a.index.Get(row.User, row.Path)
-	if err != nil || k == nil || k.Deleted || k.Held != index.All {
+	if err != nil || k == nil || k.Deleted || k.Held != index.All && k.Local != nil {
 		return state.Missing, err
 	}
 	t, err := a.local()
@@ -94,11 +94,24 @@ func (a *App) verify(ctx context.Context, row index.Row) (state.State, error) {
 	default:
 		is = state.Changed
 	}
+	if k.Held != index.All {
+		return is, nil
+	}
 	return is, a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None, Local: k.Local}})
 }
 
-// verifyAll verifies all files that are here at or below a path. Those that are damaged are fetched
-// again where somebody has them.
+// notBrought reports whether a file stands here of which nothing was noted.
+func (a *App) notBrought(t *tree.Tree, r index.Row) bool {
+	if _, err := t.Stat(r.User, r.Path); err != nil {
+		return false
+	}
+	k, err := a.index.Get(r.User, r.Path)
+	return err == nil && k != nil && k.Local == nil
+}
+
+// verifyAll verifies all files that are here at or below a path, also those that this endpoint has not
+// brought here: what is the version that is published is held from then on. Those that are damaged are
+// fetched again where somebody has them.
 func (a *App) verifyAll(ctx context.Context, user, path string) (list []File, err error) {
 	t, err := a.local()
 	if err != nil {
@@ -106,7 +119,7 @@ func (a *App) verifyAll(ctx context.Context, user, path string) (list []File, er
 	}
 	var repair []index.Row
 	a.each(user, path, func(r index.Row) {
-		if err != nil || r.Deleted || r.Held != index.All {
+		if err != nil || r.Deleted || r.Held != index.All && !a.notBrought(t, r) {
 			return
 		}
 		var is state.State
