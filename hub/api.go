@@ -300,7 +300,7 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 		s.forget(id, true)
 		return answer.Errorf(answer.Denied, "%v", err)
 	}
-	if p.User == rootUser && s.sessions.of(p.ID) != nil {
+	if p.User == identity.RootUser && s.sessions.of(p.ID) != nil {
 		s.signers.wake() // it may have another CA key now
 	}
 	s.links.Endpoint(id)
@@ -314,13 +314,13 @@ func (s *server) deleteEndpoint(w http.ResponseWriter, _ *http.Request, p *peer,
 	if err != nil {
 		return err
 	}
-	if id != p.ID && p.User != rootUser {
-		return answer.Errorf(answer.Denied, "only user %s may remove the endpoints of others", rootUser)
+	if id != p.ID && p.User != identity.RootUser {
+		return answer.Errorf(answer.Denied, "only user %s may remove the endpoints of others", identity.RootUser)
 	}
 	if !s.changes.Take(p.ID, time.Now()) {
 		return limited("endpoint %s removes endpoints too often", p.ID)
 	}
-	if err := s.forget(id, p.User != rootUser); err != nil {
+	if err := s.forget(id, p.User != identity.RootUser); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -155,7 +155,7 @@ func (s *server) getEvents(_ http.ResponseWriter, r *http.Request, p *peer, _ st
 func (s *server) news(p *peer) []*tunnel.Event {
 	trust := s.verifier.Trust()
 	all := []*tunnel.Event{{Type: tunnel.EventReady}, {Type: tunnel.EventTrust, Version: trust.Version(), Sum: trust.Head().Sum}, {Type: tunnel.EventHubs}}
-	if p.User == rootUser {
+	if p.User == identity.RootUser {
 		s.signers.wake()
 		for _, sum := range s.forks.Sums() {
 			all = append(all, &tunnel.Event{Type: tunnel.EventFork, Sum: sum})

@@ -18,7 +18,7 @@ func (s *server) fork(doc []byte) {
 	sum := identity.SumOf(doc)
 	s.log.Warn("two trust lists of this mesh differ; an endpoint that holds the CA key unites them", "own", own.Version())
 	s.sessions.each(func(session *session) {
-		if session.peer.User == rootUser {
+		if session.peer.User == identity.RootUser {
 			session.Offer(limits.SignQueue, &tunnel.Event{Type: tunnel.EventFork, Sum: sum})
 		}
 	})
@@ -26,8 +26,8 @@ func (s *server) fork(doc []byte) {
 
 // getFork is GET /v1/trust/SUM, for holders of the CA key.
 func (s *server) getFork(w http.ResponseWriter, _ *http.Request, p *peer, arg string) error {
-	if p.User != rootUser {
-		return answer.Errorf(answer.Denied, "only endpoints of user %s unite trust lists", rootUser)
+	if p.User != identity.RootUser {
+		return answer.Errorf(answer.Denied, "only endpoints of user %s unite trust lists", identity.RootUser)
 	}
 	doc := s.forks.Get(arg)
 	if doc == nil {

@@ -58,7 +58,7 @@ func hopOf(h tunnel.Header, l *relay.Leg) (target identity.ID, err error) {
 	if err != nil {
 		return "", answer.Errorf(answer.BadRequest, "hop: %v", err)
 	}
-	l.ID, l.User, l.Root, l.At, l.Hop = origin, h[tunnel.FieldUser], h[tunnel.FieldUser] == rootUser, netip.Addr{}, true
+	l.ID, l.User, l.At, l.Hop = origin, h[tunnel.FieldUser], netip.Addr{}, true
 	return target, nil
 }
 

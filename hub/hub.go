@@ -181,9 +181,9 @@ func checkMetrics(address string) error {
 	return nil
 }
 
-// Run runs the hub until ctx ends, then shuts it down: no new connections, up to 5 s for running
-// paths, or Config.Drain where agents have another hub to go to, and then it closes everything. It returns when all that it started has ended. It is called
-// once.
+// Run runs the hub until ctx ends, then shuts it down: no new connections, up to 5 s for running paths,
+// or Config.Drain where agents have another hub to go to, and then it closes everything. It returns
+// when all that it started has ended. It is called once.
 func (h *Hub) Run(ctx context.Context) error {
 	c := h.config
 	if err := private.Dir(c.Data); err != nil {
@@ -193,11 +193,13 @@ func (h *Hub) Run(ctx context.Context) error {
 		Data: c.Data, Names: c.Names, Permit: c.Permit, PermitGiven: c.permitGiven, KeepCA: c.KeepCA, Clock: c.clock, Log: c.Log,
 		Listen: c.Listen, Peers: c.Peers, Zone: c.Zone, Weight: c.Weight,
 	}
-	if err := state.CheckFirst(o); err != nil {
+	st, err := state.Find(o)
+	if err != nil {
 		return err
 	}
-	// Listening comes first: a port in use must not leave half a mesh behind.
-	ln, err := c.listen()
+	defer func() { st.Close() }() // or of the one that is opened below
+	// Listening comes before a first start: a port in use must not leave half a mesh behind.
+	ln, err := c.listen(st)
 	if err != nil {
 		return err
 	}
@@ -209,11 +211,11 @@ func (h *Hub) Run(ctx context.Context) error {
 	if metrics != nil {
 		defer metrics.Close()
 	}
-	st, err := state.Open(c.Data, c.Log)
-	if err != nil {
-		return err
+	if st == nil {
+		if st, err = state.Open(c.Data, c.Log); err != nil {
+			return err
+		}
 	}
-	defer st.Close()
 	self, permit, err := state.Bootstrap(st, o)
 	if err != nil {
 		return err

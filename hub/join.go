@@ -157,7 +157,7 @@ func (s *server) redeem(req *tunnel.JoinRequest, redeemer identity.ID) ([]byte, 
 		return nil, answer.Errorf(answer.Denied, "%v", err)
 	}
 	if invitation.Approve {
-		return nil, answer.Errorf(answer.Denied, "a hub asks nobody: a token with approval is redeemed by an endpoint of user %s", rootUser)
+		return nil, answer.Errorf(answer.Denied, "a hub asks nobody: a token with approval is redeemed by an endpoint of user %s", identity.RootUser)
 	}
 	if err := s.claims.Check(req).Check(req.Name, invitation.User); err != nil {
 		return nil, err

@@ -75,7 +75,7 @@ func (s *server) await(c *tls.Conn, p *peer) (tunnel.Header, error) {
 // connLeg is a leg that is a connection. While it waits, the hub does not read from it: what it
 // read would be missing from the path. A waiting leg ends by an answer or by its timeout.
 func (s *server) connLeg(c *tls.Conn, p *peer) *relay.Leg {
-	l := &relay.Leg{ID: p.ID, User: p.User, Root: p.User == rootUser, At: p.addr.Addr()}
+	l := &relay.Leg{ID: p.ID, User: p.User, At: p.addr.Addr()}
 	l.Finish = sync.OnceFunc(func() {
 		s.peers.remove(p)
 		p.raw.Close()
@@ -108,7 +108,7 @@ func (s *server) connLeg(c *tls.Conn, p *peer) *relay.Leg {
 func (s *server) carryStream(ctx context.Context, w http.ResponseWriter, r *http.Request, p *peer) {
 	finished := make(chan struct{})
 	l := &relay.Leg{
-		ID: p.ID, User: p.User, Root: p.User == rootUser,
+		ID: p.ID, User: p.User,
 		Accept: func(bool) (net.Conn, error) { return h2.Accept(r) },
 		Refuse: func(no *answer.Error) { s.fail(w, no) },
 		Finish: sync.OnceFunc(func() { close(finished) }),

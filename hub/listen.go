@@ -28,12 +28,13 @@ import (
 //     it, and it leaves half of the processors to paths that stand
 //  3. the ALPN protocol decides who owns the connection from here on
 
-// listen opens the hub's port: the one that is given, or else the one of the last start.
-func (c *Config) listen() (*net.TCPListener, error) {
+// listen opens the hub's port: the one that is given, or else the one of the last start. st is nil
+// before the first.
+func (c *Config) listen(st *state.State) (*net.TCPListener, error) {
 	if c.Listen != "" {
 		return listen(c.Listen)
 	}
-	kept, err := state.Listens(c.Data, c.Log)
+	kept, err := st.Listens()
 	if err != nil {
 		return nil, err
 	}

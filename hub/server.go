@@ -29,10 +29,6 @@ import (
 // drainTimeout is how long running paths have once the hub shuts down.
 const drainTimeout = 5 * time.Second
 
-// rootUser is the user whose endpoints hold the CA key and may tidy up the directory. Only the CA
-// makes certificates of that user.
-const rootUser = "root"
-
 // server is a running hub.
 type server struct {
 	// Static after construction.

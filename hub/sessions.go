@@ -75,7 +75,7 @@ func (ss *sessions) of(id identity.ID) *session {
 
 // signer returns the session of an endpoint that holds the CA key; nil if none is attached here.
 func (ss *sessions) signer() *session {
-	for _, id := range ss.directory.Signers(rootUser) {
+	for _, id := range ss.directory.Signers(identity.RootUser) {
 		if s := ss.of(id); s != nil {
 			return s
 		}

@@ -43,8 +43,8 @@ func (g *signers) wake() {
 
 // ask asks a root endpoint for a certificate.
 func (g *signers) ask(ctx context.Context, signer *session, what tunnel.SignRequest) ([]byte, error) {
-	if signer.peer.User != rootUser {
-		return nil, answer.Errorf(answer.Denied, "endpoint %s is not one of user %s, and cannot sign", signer.peer.ID, rootUser)
+	if signer.peer.User != identity.RootUser {
+		return nil, answer.Errorf(answer.Denied, "endpoint %s is not one of user %s, and cannot sign", signer.peer.ID, identity.RootUser)
 	}
 	id := rand.Text()
 	w := &signing{signer: signer.peer.ID, answer: make(chan tunnel.SignAnswer, 1)}
@@ -87,8 +87,8 @@ func (g *signers) take(id string, signer identity.ID) *signing {
 
 // postSign is POST /v1/sign/REQUEST: the answer of the endpoint that was asked, and of no other.
 func (s *server) postSign(w http.ResponseWriter, r *http.Request, p *peer, arg string) error {
-	if p.User != rootUser {
-		return answer.Errorf(answer.Denied, "only endpoints of user %s sign", rootUser)
+	if p.User != identity.RootUser {
+		return answer.Errorf(answer.Denied, "only endpoints of user %s sign", identity.RootUser)
 	}
 	b, err := s.readBody(s.bodies, w, r, p, limits.MaxAnswer)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"ztm/hub/shared"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
 	"ztm/tunnel/unixtime"
 )
 
@@ -61,8 +62,8 @@ func (s *server) deleteToken(w http.ResponseWriter, r *http.Request, p *peer, no
 // mayRevoke reports whether a peer may ask for a token, and this hub knows of it: where the peer says who
 // redeems it, that is this hub, or all that share a store.
 func (s *server) mayRevoke(r *http.Request, p *peer, nonce string) error {
-	if p.User != rootUser {
-		return answer.Errorf(answer.Denied, "only endpoints of user %s see tokens", rootUser)
+	if p.User != identity.RootUser {
+		return answer.Errorf(answer.Denied, "only endpoints of user %s see tokens", identity.RootUser)
 	}
 	if b, err := hex.DecodeString(nonce); err != nil || len(b) != nonceBytes {
 		return answer.Errorf(answer.BadRequest, "%.40q is not the ID of a token", nonce)

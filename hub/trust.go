@@ -48,7 +48,7 @@ func (s *server) takeList(w http.ResponseWriter, r *http.Request, p *peer) error
 	}
 	defer p.posting.Store(false)
 	places := s.lists
-	if p.User == rootUser {
+	if p.User == identity.RootUser {
 		places = s.rootLists
 	}
 	doc, err := s.readBody(places, w, r, p, tunnel.MaxTrust)
@@ -86,7 +86,7 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	s.verifier.Set(next)
 	now := s.verifier.Clock().Now()
 	spared := identity.ID("")
-	if from.User == rootUser && next.Reverify(from.Subject, now) != nil {
+	if from.User == identity.RootUser && next.Reverify(from.Subject, now) != nil {
 		spared = from.ID
 	}
 	stale := func(sub identity.Subject) bool { return sub.ID != spared && next.Reverify(sub, now) != nil }

@@ -29,7 +29,7 @@ import (
 )
 
 // RootUser is the user whose endpoints may hold the CA key.
-const RootUser = "root"
+const RootUser = identity.RootUser
 
 // Config is what an Authority needs of the membership that it belongs to. All of it is set.
 type Config struct {

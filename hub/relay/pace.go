@@ -34,7 +34,7 @@ func (p *Pace) reserve(a *Leg, now time.Time) (wait time.Duration, ok bool) {
 	if a.Hop {
 		by = string(a.Hub) + " "
 	}
-	if a.Root {
+	if a.root() {
 		return p.root.Reserve(by+string(a.ID), limits.MaxPathWait, now)
 	}
 	own, ok := p.endpoints.Reserve(by+string(a.ID), limits.MaxPathWait, now)

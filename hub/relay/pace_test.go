@@ -126,7 +126,7 @@ func TestRootReachesTenThousandEndpointsAtOnce(t *testing.T) {
 		for range atOnce {
 			wg.Go(func() {
 				for to := range targets {
-					if err := r.Hop(t.Context(), &Leg{ID: "a", User: "root", Root: true, Hop: true}, to, "hub"); answer.CodeOf(err) == answer.Limit {
+					if err := r.Hop(t.Context(), &Leg{ID: "a", User: "root", Hop: true}, to, "hub"); answer.CodeOf(err) == answer.Limit {
 						refused.Add(1)
 					}
 				}

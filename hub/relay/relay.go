@@ -102,7 +102,6 @@ type Session interface {
 type Leg struct {
 	ID     identity.ID                       // the agent at its end
 	User   string                            // of the agent; empty for a second leg
-	Root   bool                              // that is user root
 	Hop    bool                              // another hub is between; it says who the agent is
 	Hub    identity.ID                       // that hub; set by Hop
 	At     netip.Addr                        // where the hub sees the agent; zero: it does not, or there is no connection of its own
@@ -111,6 +110,9 @@ type Leg struct {
 	Finish func()                            // closes the leg; safe to call in any state
 	Gone   <-chan struct{}                   // closed when the agent has gone; nil where that cannot be seen
 }
+
+// root reports whether the agent is one of user root, which has more room than others.
+func (l *Leg) root() bool { return l.User == identity.RootUser }
 
 // Metrics count paths.
 type Metrics struct {
@@ -183,7 +185,7 @@ func (r *Relay) connect(ctx context.Context, a *Leg, target identity.ID) error {
 	}
 	defer release()
 	most := r.c.Limits.Pending
-	if a.Root {
+	if a.root() {
 		most *= limits.RootPending
 	}
 	if !r.pendingBy.Acquire(a.ID, most) {

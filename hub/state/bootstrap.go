@@ -338,12 +338,8 @@ func WritePermit(path string, ca *identity.CA, names []string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// CheckFirst finds what would stop a first start, before anything is made. It passes a directory
-// that has a database.
-func CheckFirst(o Options) error {
-	if _, err := os.Lstat(filepath.Join(o.Data, "hub.db")); err == nil {
-		return nil
-	}
+// checkFirst finds what would stop a first start, before anything is made.
+func checkFirst(o Options) error {
 	if _, err := os.Lstat(o.Permit); err == nil {
 		return nil // firstStart says whether it is a root permit
 	}

@@ -78,22 +78,31 @@ func Open(dir string, log *slog.Logger) (*State, error) {
 	return &State{db: db}, nil
 }
 
-// Listens returns where the hub of a directory listens, as --listen said last; "" is the default,
-// also where no hub has started yet.
-func Listens(dir string, log *slog.Logger) (string, error) {
-	if _, err := os.Lstat(filepath.Join(dir, "hub.db")); errors.Is(err, fs.ErrNotExist) {
-		return "", nil // and none is made
+// Find opens the database of a hub that has started before; nil: none has, none is made, and nothing
+// that can be seen would stop a first start.
+func Find(o Options) (*State, error) {
+	if _, err := os.Lstat(filepath.Join(o.Data, "hub.db")); errors.Is(err, fs.ErrNotExist) {
+		return nil, checkFirst(o)
 	}
-	s, err := Open(dir, log)
-	if err != nil {
-		return "", err
-	}
-	me, _, err := s.Self()
-	return me.Listen, errors.Join(err, s.Close())
+	return Open(o.Data, o.Log)
 }
 
-// Close closes the database.
-func (s *State) Close() error { return s.db.Close() }
+// Listens returns where the hub listens, as --listen said last; "" is the default, also where s is nil.
+func (s *State) Listens() (string, error) {
+	if s == nil {
+		return "", nil
+	}
+	me, _, err := s.Self()
+	return me.Listen, err
+}
+
+// Close closes the database. A nil one is none.
+func (s *State) Close() error {
+	if s == nil {
+		return nil
+	}
+	return s.db.Close()
+}
 
 // DB returns the database, for the directory.
 func (s *State) DB() *store.DB { return s.db }

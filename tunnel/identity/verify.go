@@ -8,6 +8,10 @@ import (
 	"time"
 )
 
+// RootUser is the user whose endpoints may hold the CA key. Only the CA makes certificates of that
+// user.
+const RootUser = "root"
+
 // Role says what a certificate is for.
 type Role string
 
