@@ -112,7 +112,7 @@ var arrows = []arrow{
 	{"apps/cloud/config", []string{"tunnel/answer"}, "what an owner may set does not depend on who keeps to it"},
 	{"apps/cloud/wire", []string{"apps/cloud/blocks"}, "frames know no file"},
 	{"apps/cloud/fetch", []string{"apps/cloud/blocks", "apps/cloud/wire", "tunnel/identity"}, "a content is fetched without knowing its name"},
-	{"apps/cloud/give", []string{"apps/cloud/blocks", "apps/cloud/index", "apps/cloud/wire"}, "what is given knows neither the peer nor the directory"},
+	{"apps/cloud/give", []string{"apps/cloud/blocks", "apps/cloud/index", "apps/cloud/wire", "tunnel/identity"}, "what is given knows nothing of the directory, and of a peer its name"},
 	{"apps/cloud/tree", []string{"apps/cloud/blocks", "apps/cloud/trash", "apps/rooted", "tunnel/answer"}, "a directory knows no peer"},
 	{"apps/cloud/note", []string{"apps/cloud/index", "apps/cloud/tree"}, "what the index says follows the disk"},
 	{"apps/cloud/load", []string{"apps/cloud/fetch", "apps/cloud/index", "tunnel/answer"}, "how far a download is does not depend on how a file is fetched"},

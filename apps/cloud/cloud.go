@@ -22,6 +22,7 @@ import (
 	"ztm/apps/builtin"
 	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/fetch"
+	"ztm/apps/cloud/give"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/load"
 	"ztm/apps/cloud/mirror"
@@ -61,7 +62,7 @@ type App struct {
 
 	problems state.Problems
 
-	giving giving
+	giving give.Flows
 
 	down, up limit.Pace // of contents
 

@@ -44,6 +44,7 @@ func TestAnUnmountedDiskDeletesNothingAndIsInStepWhenItIsBack(t *testing.T) {
 	a.must("POST", "mirrors", both, nil)
 	a.write("docs/x", []byte("one"))
 	b.has("docs/x", "one")
+	appstest.Eventually(t, "b knows that it has it", func() bool { return b.files("docs")["/users/alice/docs/x"].State == state.Synced })
 	a.stop()
 	if err := unix.Unmount(docs, unix.MNT_DETACH); err != nil {
 		t.Fatal(err)

@@ -1,11 +1,8 @@
 package cloud
 
 import (
-	"sync"
-
 	"ztm/apps"
 	"ztm/apps/cloud/entry"
-	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
 )
 
@@ -31,45 +28,11 @@ func (a *App) Judge(func(apps.Peer, string) bool) {
 	if a.broken != nil {
 		return
 	}
-	lost := a.giving.lost()
+	lost := a.giving.Lost()
 	if len(lost) > 0 {
 		a.host.Cut(func(p apps.Peer, path string) bool { return path == "blocks" && lost[p.ID] })
 	}
 	if a.index.Shared() {
 		a.news.Again()
 	}
-}
-
-// giving is the flows in which peers get content. The zero value is none.
-type giving struct {
-	mu    sync.Mutex
-	flows map[*toPeer]struct{} // guarded by mu
-}
-
-func (g *giving) add(p *toPeer) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.flows == nil {
-		g.flows = map[*toPeer]struct{}{}
-	}
-	g.flows[p] = struct{}{}
-}
-
-func (g *giving) remove(p *toPeer) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.flows, p)
-}
-
-// lost returns the peers that have left a group by which they got something.
-func (g *giving) lost() map[identity.ID]bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	lost := map[identity.ID]bool{}
-	for p := range g.flows {
-		if p.lost() {
-			lost[p.peer.ID] = true
-		}
-	}
-	return lost
 }

@@ -17,6 +17,7 @@ import (
 	"ztm/apps/cloud/give"
 	"ztm/apps/cloud/index"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/identity"
 )
 
 // What peers ask of this endpoint:
@@ -76,8 +77,8 @@ func (a *App) serveBlocks(_ context.Context, f apps.Flow) {
 	}
 	defer conn.Close()
 	p := &toPeer{a: a, peer: f.Peer()}
-	a.giving.add(p)
-	defer a.giving.remove(p)
+	a.giving.Add(p)
+	defer a.giving.Remove(p)
 	give.Serve(a.up.Conn(conn), p)
 }
 
@@ -105,16 +106,14 @@ func (p *toPeer) ByContent(h blocks.Hash) []index.Row {
 	}})
 }
 
-// lost reports whether the peer has left a group since.
-func (p *toPeer) lost() bool {
+// Lost implements [give.Receiver].
+func (p *toPeer) Lost() (peer identity.ID, lost bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for group := range p.by {
-		if !p.a.in(p.peer, group) {
-			return true
-		}
+		lost = lost || !p.a.in(p.peer, group)
 	}
-	return false
+	return p.peer.ID, lost
 }
 
 func (p *toPeer) Suspect(row index.Row) { p.a.suspect(row) }
