@@ -44,7 +44,10 @@ var begun = map[string]func(w *world) (runs func() bool){
 			if _, err = io.WriteString(c, "CONNECT "+target+" HTTP/1.1\r\nHost: "+target+"\r\n\r\n"); err == nil {
 				_, err = io.ReadFull(c, make([]byte, len("HTTP/1.1 200")))
 			}
-			if err != nil || open() == 0 {
+			if err == nil && open() == 0 {
+				err = errors.New("the target has not taken the connection yet")
+			}
+			if err != nil {
 				c.Close()
 				return err
 			}
