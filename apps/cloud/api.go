@@ -2,11 +2,13 @@ package cloud
 
 import (
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"ztm/apps/builtin"
 	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/load"
 	"ztm/apps/cloud/state"
 	"ztm/apps/settings"
 	"ztm/tunnel/answer"
@@ -30,7 +32,7 @@ type Named struct {
 //	POST  /publish, /unpublish, /erase  Named -> []Result
 //	POST  /share                      ShareChange -> []Result
 //	POST  /verify                     Named -> []File
-//	POST  /downloads                  Named -> Progress
+//	POST  /downloads                  Named -> Started
 //	GET   /downloads                  []Progress
 //	GET   /downloads/ID[?wait=1]      Progress; with wait, when it has ended or after a second
 //	DELETE /downloads/ID              ends it; what has come stays
@@ -191,6 +193,12 @@ func (a *App) postVerify(r *http.Request) (any, error) {
 	return list, err
 }
 
+// Started is a download that has begun.
+type Started struct {
+	load.Progress
+	Place string `json:"place"` // in the file system, of what comes
+}
+
 func (a *App) postDownload(r *http.Request) (any, error) {
 	n, user, path, err := a.place(r)
 	if err != nil {
@@ -207,11 +215,15 @@ func (a *App) postDownload(r *http.Request) (any, error) {
 	if len(rows) == 0 {
 		return nil, answer.Errorf(answer.NotFound, "%s is not published, or not for you", n.Path)
 	}
+	dir, err := a.directory()
+	if err != nil {
+		return nil, err
+	}
 	d, err := a.loads.Start(rows, nil)
 	if err != nil {
 		return nil, err
 	}
-	return d.Progress(), nil
+	return Started{d.Progress(), dir + filepath.FromSlash(NameOf(user, path))}, nil
 }
 
 // pollWait is how long a request for a download's progress waits for its end.

@@ -110,15 +110,15 @@ func common(results []cloud.Result) string {
 
 // download fetches what is at or below a path, and shows how that goes.
 func (k *client) download(ctx context.Context, path, to string, detach bool) error {
-	var d load.Progress
-	if err := k.ask(ctx, http.MethodPost, "downloads", cloud.Named{Path: path}, &d); err != nil {
+	var begun cloud.Started
+	if err := k.ask(ctx, http.MethodPost, "downloads", cloud.Named{Path: path}, &begun); err != nil {
 		return err
 	}
 	if detach {
-		fmt.Fprintf(k.Stderr(), "Download %s runs in the background. See: ztm cloud status\n", apps.Printable(d.ID))
-		return k.Print(d, nil)
+		fmt.Fprintf(k.Stderr(), "Download %s runs in the background. See: ztm cloud status\n", apps.Printable(begun.ID))
+		return k.Print(begun, nil)
 	}
-	d, err := k.follow(ctx, d)
+	d, err := k.follow(ctx, begun.Progress)
 	if ctx.Err() != nil {
 		return k.interrupted(d, path)
 	}
@@ -140,24 +140,8 @@ func (k *client) download(ctx context.Context, path, to string, detach bool) err
 	if to != "" {
 		return k.get(ctx, path, to)
 	}
-	k.tellPlace(ctx, path)
+	fmt.Fprintf(k.Stderr(), "Fetched to %s\n", apps.Printable(begun.Place))
 	return nil
-}
-
-// tellPlace says where a download is, if that can be told.
-func (k *client) tellPlace(ctx context.Context, path string) {
-	var s cloud.Status
-	ep, err := k.Endpoint(ctx)
-	if err == nil {
-		err = k.ask(ctx, http.MethodGet, "status", nil, &s)
-	}
-	if err != nil {
-		return
-	}
-	if !strings.HasPrefix(path, "/") {
-		path = "/users/" + ep.User + "/" + path
-	}
-	fmt.Fprintf(k.Stderr(), "Fetched to %s\n", apps.Printable(s.Dir+filepath.FromSlash(path)))
 }
 
 // follow shows a download until it ends.
