@@ -7,9 +7,9 @@ import (
 
 // act is a request of the API by which a command changes something.
 type act struct {
-	method, path string // a path that ends with a slash goes on; "*" is any app
-	words        string // of the command, without ztm and the app
-	more         bool   // what the path goes on with belongs to them
+	method, path string // a path that ends with a slash goes on; "*" is anything without one
+	words        string // of the command, without ztm and the app; "" where the path ends with them
+	more         bool   // what the path goes on with, or has in place of "*", belongs to them
 }
 
 // acts are in no order. What is not here is no command's: it is recorded as it was asked.
@@ -55,6 +55,7 @@ var acts = []act{
 	{http.MethodPatch, "apps/app/apps/", "config", true},
 	{http.MethodDelete, "apps/app/apps/", "erase", true},
 	{http.MethodPost, "apps/kube/logins/", "login", true},
+	{http.MethodPost, "apps/kube/logins/*/token", "token", true},
 	{http.MethodDelete, "apps/kube/logins/", "logout", true},
 }
 
@@ -72,6 +73,9 @@ func words(method, path string) string {
 	case !best.more:
 		return best.words
 	}
+	if verb := strings.LastIndexByte(name, '/'); verb >= 0 && best.words == "" {
+		return name[verb+1:] + " " + name[:verb]
+	}
 	return strings.TrimSpace(best.words + " " + name)
 }
 
@@ -81,9 +85,9 @@ func (a act) is(method, path string) (rest string, is bool) {
 		return "", false
 	}
 	if before, after, anyApp := strings.Cut(a.path, "*"); anyApp {
-		app, begins := strings.CutPrefix(path, before)
-		app, ends := strings.CutSuffix(app, after)
-		return "", begins && ends && app != "" && !strings.Contains(app, "/")
+		rest, begins := strings.CutPrefix(path, before)
+		rest, ends := strings.CutSuffix(rest, after)
+		return rest, begins && ends && rest != "" && !strings.Contains(rest, "/")
 	}
 	if strings.HasSuffix(a.path, "/") {
 		rest, is = strings.CutPrefix(path, a.path)
