@@ -26,7 +26,7 @@ export function policy() {
     h('h2', null, t('Groups')),
     answerOf(use(policyPath(me, ['groups'])), groups => table([
       { head: t('Group'), cell: g => g.name },
-      { head: t('Members'), cell: g => (g.members ?? []).map(m => h('div', null, m.user, m.until ? ' – ' + date(m.until) : '')) },
+      { head: t('Members'), cell: g => members(g).map(m => h('div', null, m.user, m.until ? ' – ' + date(m.until) : '')) },
       { head: '', cell: g => h('div', { class: 'actions' }, button(t('Add members'), () => grow(g.name)), button(t('Remove members'), () => shrink(g)), button(t('Delete'), () => destroy(g), { class: 'danger' })) },
     ], groups, { label: t('Groups'), key: g => g.name, empty: t('There is no group that this endpoint knows of.') })),
     button(t('New group'), () => grow('')), line(command(ztm(), 'group', 'get')),
@@ -54,6 +54,11 @@ async function ask(e) {
     asked.error = error
   }
   redraw()
+}
+
+// members are those of a group whose membership has neither ended nor gone with an eviction.
+function members(g) {
+  return (g.members ?? []).filter(m => !g.void?.includes(m.user) && !(m.until && new Date(m.until) <= new Date()))
 }
 
 function change(name, body) { return api('POST', policyPath(mesh().agent.id, ['groups', name]), body).then(() => null) }
