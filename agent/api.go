@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"ztm/agent/api"
-	"ztm/agent/audit"
 	"ztm/agent/direct"
 	"ztm/agent/limits"
 	"ztm/apps"
@@ -340,7 +339,7 @@ func (m *mesh) manage(w http.ResponseWriter, r *http.Request, path string, here 
 		if err == nil {
 			err = m.setLabels(labels)
 		}
-		audit.Explain(w, "%s", strings.Join(labels, " "))
+		answer.Explain(w, "%s", strings.Join(labels, " "))
 		answer.Reply(w, m.log, append([]string{}, m.Self().Labels...), err)
 	case path == "direct":
 		direct.ServeMode(w, r, m.log, m.mode, m.ownMode, m.setMode)

@@ -115,7 +115,7 @@ func explainEviction(w http.ResponseWriter, device, reason string) {
 	if device != "" && reason != "" {
 		device += "; "
 	}
-	audit.Explain(w, "%s", device+reason)
+	answer.Explain(w, "%s", device+reason)
 }
 
 func (m *mesh) serveAudit(w http.ResponseWriter, r *http.Request, path string) {

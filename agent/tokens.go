@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"ztm/agent/api"
-	"ztm/agent/audit"
 	"ztm/agent/authority"
 	"ztm/agent/limits"
 	"ztm/tunnel/answer"
@@ -47,7 +46,7 @@ func (m *mesh) serveTokens(w http.ResponseWriter, r *http.Request, name, id stri
 		if in.Deny {
 			nod = authority.Refused
 		}
-		audit.Explain(w, "%s: %s", in.Name, nod)
+		answer.Explain(w, "%s: %s", in.Name, nod)
 		out, err := m.authority.Approve(in.Name, nod)
 		answer.Reply(w, m.log, out, err)
 	default:

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 
@@ -29,14 +28,6 @@ func (l *Log) Change(w http.ResponseWriter, r *http.Request, about Line, serve h
 	l.Add(about)
 }
 
-// Explain says what a request has changed, for its line. w is what [Log.Change] has called with; any
-// other is left alone.
-func Explain(w http.ResponseWriter, format string, args ...any) {
-	if c, ok := w.(*changeWriter); ok {
-		c.detail = fmt.Sprintf(format, args...)
-	}
-}
-
 // changeWriter remembers the status of an answer, and what was changed.
 type changeWriter struct {
 	http.ResponseWriter
@@ -51,6 +42,9 @@ func (w *changeWriter) WriteHeader(status int) {
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
+
+// Explain is what [answer.Explain] calls.
+func (w *changeWriter) Explain(detail string) { w.detail = detail }
 
 // Unwrap gives [http.ResponseController] what is below.
 func (w *changeWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"ztm/agent/api"
-	"ztm/agent/audit"
 	"ztm/agent/feature"
 	"ztm/apps"
 	"ztm/tunnel/answer"
@@ -99,7 +98,7 @@ func (k *Keeper) putSource(w http.ResponseWriter, r *http.Request) (out api.Poli
 	if err := answer.Decode(r, 2*signed.MaxSource, &in); err != nil {
 		return out, err
 	}
-	audit.Explain(w, "made from version %d", in.Version)
+	answer.Explain(w, "made from version %d", in.Version)
 	if in.Source == nil {
 		return out, answer.Errorf(answer.BadRequest, "the source is missing")
 	}
@@ -145,7 +144,7 @@ func (k *Keeper) changeDirect(w http.ResponseWriter, r *http.Request) error {
 	if err := answer.Decode(r, maxChange, &in); err != nil {
 		return err
 	}
-	audit.Explain(w, "%s", cmp.Or(in.Direct, "auto"))
+	answer.Explain(w, "%s", cmp.Or(in.Direct, "auto"))
 	_, err := k.Propose(r.Context(), func(s *signed.Source) error {
 		s.Direct = in.Direct
 		return nil
@@ -217,7 +216,7 @@ func (k *Keeper) changeGroup(w http.ResponseWriter, r *http.Request, name string
 		s.Groups[name], out = g, api.Group{Name: name, Group: g}
 		return nil
 	})
-	audit.Explain(w, "%s", in)
+	answer.Explain(w, "%s", in)
 	if err == nil {
 		k.Log.Info("a group was changed", "group", name, "add", in.Add, "remove", in.Remove, "reason", in.Reason, "version", version)
 		if loud {
@@ -294,7 +293,7 @@ func (k *Keeper) changeUser(w http.ResponseWriter, r *http.Request, name string)
 	if !ok {
 		return answer.Errorf(answer.BadRequest, "the end of the access has passed")
 	}
-	audit.Explain(w, "until %s", api.End(in.Until))
+	answer.Explain(w, "until %s", api.End(in.Until))
 	_, err := k.Propose(r.Context(), func(s *signed.Source) error {
 		s.Users[name] = signed.User{Until: until}
 		return nil
@@ -329,7 +328,7 @@ func (k *Keeper) changeLabels(w http.ResponseWriter, r *http.Request) (out signe
 	if err := answer.Decode(r, maxChange, &in); err != nil {
 		return out, err
 	}
-	audit.Explain(w, "%s", in)
+	answer.Explain(w, "%s", in)
 	_, err = k.Propose(r.Context(), func(s *signed.Source) error {
 		e, known := s.Endpoints[in.Name]
 		if known && e.ID != in.ID && !in.Repin {
