@@ -35,7 +35,8 @@ var acts = []act{
 	{http.MethodPost, "audit/config", "audit config", false},
 	{http.MethodDelete, "audit/users/", "audit forget", false}, // whose lines were dropped is in no line
 	{http.MethodPatch, "apps/*/config", "config", false},
-	{http.MethodPatch, "apps/file/config", "allow/inbox", false}, // both do
+	{http.MethodPatch, "apps/file/config", "inbox", false},
+	{http.MethodPatch, "apps/file/allow", "allow", false},
 	{http.MethodPost, "apps/tunnel/inbound/", "inbound", true},
 	{http.MethodDelete, "apps/tunnel/inbound/", "close inbound", true},
 	{http.MethodPost, "apps/tunnel/outbound/", "outbound", true},

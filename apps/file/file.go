@@ -65,13 +65,16 @@ func (a *App) Run(ctx context.Context) error {
 // Left implements [apps.App].
 func (a *App) Left(gone func(apps.Peer) bool) { a.end(func(v *visit) bool { return gone(v.peer) }) }
 
-// API implements [apps.App]: GET and PATCH /config, a [Config] and a [Change]; GET /offers, a list of
+// API implements [apps.App]: GET and PATCH /config, a [Config] and a [Change], and the same at /allow, where a
+// change of who may reach what is made: it has its own words in the audit log. GET /offers, a list of
 // [Offer]; POST /offers/ID with a [Decision].
 func (a *App) API() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/config", settings.API(&a.settings, a.host.Log, (*Config).apply, func(_, c Config) (settings.Prepared, error) {
+	config := settings.API(&a.settings, a.host.Log, (*Config).apply, func(_, c Config) (settings.Prepared, error) {
 		return settings.Prepared{Commit: func() { a.enforce(c) }}, nil
-	}))
+	})
+	mux.Handle("/config", config)
+	mux.Handle("/allow", config)
 	mux.HandleFunc("GET /offers", func(w http.ResponseWriter, _ *http.Request) { answer.JSON(w, a.offers.list()) })
 	mux.HandleFunc("POST /offers/{id}", func(w http.ResponseWriter, r *http.Request) {
 		var d Decision

@@ -92,18 +92,21 @@ type ExitStatus struct {
 // API returns the handler of the requests above.
 func (a *App) API() http.Handler {
 	mux := http.NewServeMux()
-	handle := func(pattern string, f func(*http.Request) (any, error)) {
+	change := func(pattern string, f func(http.ResponseWriter, *http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			v, err := f(r)
+			v, err := f(w, r)
 			answer.Reply(w, a.log, v, err)
 		})
 	}
+	handle := func(pattern string, f func(*http.Request) (any, error)) {
+		change(pattern, func(_ http.ResponseWriter, r *http.Request) (any, error) { return f(r) })
+	}
 	handle("GET /config", func(r *http.Request) (any, error) { return a.view(r.Context()) })
-	handle("PATCH /config", a.patchConfig)
+	change("PATCH /config", a.patchConfig)
 	handle("GET /rules", func(*http.Request) (any, error) { return a.rules() })
-	handle("POST /rules", a.addRule)
-	handle("PUT /rules/{index}", a.setRule)
-	handle("DELETE /rules/{index}", a.deleteRule)
+	change("POST /rules", a.addRule)
+	change("PUT /rules/{index}", a.setRule)
+	change("DELETE /rules/{index}", a.deleteRule)
 	handle("PUT /credentials/{user}", a.setCredential)
 	handle("DELETE /credentials/{user}", a.deleteCredential)
 	handle("GET /status", func(r *http.Request) (any, error) { return a.status(r.Context()) })
@@ -145,7 +148,7 @@ func (a *App) view(ctx context.Context) (View, error) {
 // list makes a list that is [] in JSON, not null, if it is empty.
 func list(s []string) []string { return append([]string{}, s...) }
 
-func (a *App) patchConfig(r *http.Request) (any, error) {
+func (a *App) patchConfig(w http.ResponseWriter, r *http.Request) (any, error) {
 	var ch Change
 	if err := answer.Decode(r, maxRequest, &ch); err != nil {
 		return nil, err
@@ -158,7 +161,7 @@ func (a *App) patchConfig(r *http.Request) (any, error) {
 		}
 		exits[pattern] = id
 	}
-	if err := a.change(func(c *Config) error { return ch.apply(c, exits) }); err != nil {
+	if err := a.change(w, func(c *Config) error { return ch.apply(c, exits) }); err != nil {
 		return nil, err
 	}
 	return a.view(r.Context())
@@ -196,7 +199,7 @@ func (a *App) rules() ([]policy.Rule, error) {
 	return append([]policy.Rule{}, c.Rules...), err
 }
 
-func (a *App) addRule(r *http.Request) (any, error) {
+func (a *App) addRule(w http.ResponseWriter, r *http.Request) (any, error) {
 	var rule policy.Rule
 	if err := answer.Decode(r, maxRequest, &rule); err != nil {
 		return nil, err
@@ -205,7 +208,7 @@ func (a *App) addRule(r *http.Request) (any, error) {
 		return nil, err
 	}
 	at := r.URL.Query().Get("at")
-	return a.editRules(func(all []policy.Rule) ([]policy.Rule, error) {
+	return a.editRules(w, func(all []policy.Rule) ([]policy.Rule, error) {
 		if at == "" {
 			return append(all, rule), nil
 		}
@@ -217,7 +220,7 @@ func (a *App) addRule(r *http.Request) (any, error) {
 	})
 }
 
-func (a *App) setRule(r *http.Request) (any, error) {
+func (a *App) setRule(w http.ResponseWriter, r *http.Request) (any, error) {
 	var set policy.Rule
 	if err := answer.Decode(r, maxRequest, &set); err != nil {
 		return nil, err
@@ -225,7 +228,7 @@ func (a *App) setRule(r *http.Request) (any, error) {
 	if err := apps.CheckWho(set.Users); err != nil {
 		return nil, err
 	}
-	return a.editRules(func(all []policy.Rule) ([]policy.Rule, error) {
+	return a.editRules(w, func(all []policy.Rule) ([]policy.Rule, error) {
 		i, err := index(r.PathValue("index"), len(all))
 		if err != nil {
 			return nil, err
@@ -243,8 +246,8 @@ func (a *App) setRule(r *http.Request) (any, error) {
 	})
 }
 
-func (a *App) deleteRule(r *http.Request) (any, error) {
-	return a.editRules(func(all []policy.Rule) ([]policy.Rule, error) {
+func (a *App) deleteRule(w http.ResponseWriter, r *http.Request) (any, error) {
+	return a.editRules(w, func(all []policy.Rule) ([]policy.Rule, error) {
 		i, err := index(r.PathValue("index"), len(all))
 		if err != nil {
 			return nil, err
@@ -253,8 +256,8 @@ func (a *App) deleteRule(r *http.Request) (any, error) {
 	})
 }
 
-func (a *App) editRules(f func([]policy.Rule) ([]policy.Rule, error)) (any, error) {
-	err := a.change(func(c *Config) (err error) {
+func (a *App) editRules(w http.ResponseWriter, f func([]policy.Rule) ([]policy.Rule, error)) (any, error) {
+	err := a.change(w, func(c *Config) (err error) {
 		c.Rules, err = f(c.Rules)
 		return err
 	})

@@ -38,7 +38,7 @@ func TestNamesOfUsersAreThoseThatAUserCanHave(t *testing.T) {
 	e.change(t, Change{Trust: []string{"bob@example.com", "*"}})
 
 	// What an older version has saved can be taken away.
-	if err := e.app.change(func(c *Config) error { c.Trust = []string{"group:x"}; return nil }); err != nil {
+	if err := e.app.change(nil, func(c *Config) error { c.Trust = []string{"group:x"}; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if v := e.change(t, Change{Distrust: []string{"group:x"}}); len(v.Trust) > 0 {

@@ -45,6 +45,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -58,6 +59,7 @@ import (
 	"ztm/apps/proxy/policy"
 	"ztm/apps/proxy/route"
 	"ztm/apps/settings"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -232,8 +234,9 @@ func (a *App) publish() {
 }
 
 // change lets f edit the configuration, saves the result and puts it in force. An error of f changes nothing. A
-// configuration that was saved and is no longer valid can be edited until it is.
-func (a *App) change(f func(*Config) error) error {
+// configuration that was saved and is no longer valid can be edited until it is. What was changed is explained by w for
+// the audit log.
+func (a *App) change(w http.ResponseWriter, f func(*Config) error) error {
 	owner := a.host.Mesh.Self().User
 	edit := func(c *Config) error {
 		if err := f(c); err != nil {
@@ -246,9 +249,12 @@ func (a *App) change(f func(*Config) error) error {
 		*c = s.text(*c)
 		return nil
 	}
-	_, err := a.config.Change(edit, func(_, after Config) (settings.Prepared, error) {
+	_, err := a.config.Change(edit, func(before, after Config) (settings.Prepared, error) {
 		s, err := after.read(owner)
-		return settings.Prepared{Commit: func() { a.enforce(s) }}, err
+		return settings.Prepared{Commit: func() {
+			a.enforce(s)
+			answer.Explain(w, "%s", settings.Difference(before, after))
+		}}, err
 	})
 	return err
 }

@@ -213,7 +213,7 @@ func allow(x *cli.Context, c apps.Console) error {
 
 // show makes a change, if there is one, and prints the grants.
 func show(x *cli.Context, c apps.Console, change *file.Change) error {
-	got, err := configure(x, c, change)
+	got, err := configure(x, c, "/allow", change)
 	if err != nil {
 		return err
 	}
@@ -227,11 +227,11 @@ func show(x *cli.Context, c apps.Console, change *file.Change) error {
 	return c.Print(got.Allow, t)
 }
 
-func configure(x *cli.Context, c apps.Console, change *file.Change) (got file.Config, err error) {
+func configure(x *cli.Context, c apps.Console, path string, change *file.Change) (got file.Config, err error) {
 	if change == nil {
 		err = c.Call(x.Context, http.MethodGet, file.Name+"/config", nil, &got)
 	} else {
-		err = c.Call(x.Context, http.MethodPatch, file.Name+"/config", change, &got)
+		err = c.Call(x.Context, http.MethodPatch, file.Name+path, change, &got)
 	}
 	return got, err
 }
@@ -310,7 +310,7 @@ func setInbox(x *cli.Context, c apps.Console) error {
 	if err := c.CheckUsers(x.Context, change.AddUsers); err != nil {
 		return err
 	}
-	got, err := configure(x, c, &change)
+	got, err := configure(x, c, "/config", &change)
 	if err != nil {
 		return err
 	}
