@@ -254,17 +254,26 @@ func (d *Directory) Learn(doc []byte, rec identity.Record, subject identity.Subj
 		}
 		return "", d.Local.Put(doc, rec, subject)
 	}
+	holder, saved := d.hear(directory.Endpoint{Doc: doc, Record: rec, Subject: subject})
+	if saved == nil {
+		return holder, nil
+	}
+	return "", saved() // what etcd confirms later is not written again
+}
+
+// hear takes the record of an endpoint whose name etcd has not given it yet, and returns how to wait
+// until it is on disk; nil and who has the name, if anybody, where it is not taken.
+func (d *Directory) hear(e directory.Endpoint) (holder identity.ID, saved func() error) {
 	d.mu.Lock()
 	defer d.mu.Unlock() // or etcd might give the name to another one meanwhile
-	if h := d.Holder(rec.Name); h != "" && h != subject.ID {
+	if h := d.Holder(e.Record.Name); h != "" && h != e.Subject.ID {
 		return h, nil
 	}
-	if d.owed[subject.ID].remove || d.Admits(rec, subject) != nil {
+	if d.owed[e.Subject.ID].remove || d.Admits(e.Record, e.Subject) != nil {
 		return "", nil
 	}
-	d.heard[subject.ID] = struct{}{}
-	d.Decide(directory.Decision{Puts: []directory.Endpoint{{Doc: doc, Record: rec, Subject: subject}}})
-	return "", nil
+	d.heard[e.Subject.ID] = struct{}{}
+	return "", d.Decide(directory.Decision{Puts: []directory.Endpoint{e}})
 }
 
 // Left is for hubs that share no store: here etcd says who has left.

@@ -137,6 +137,7 @@ func TestAHubThatIsCutOffFromEtcdHearsOfNewEndpointsFromOthersUntilItIsBack(t *t
 	m.urls = []string{other.URL}
 	b := m.add()
 	bob, alice, carol := device("bob", "b"), device("alice", "a"), device("carol", "c")
+	appstest.Eventually(t, "both have etcd", func() bool { return a.Status().Up && b.Status().Up })
 	other.Set(etcdtest.Alone)
 	appstest.Eventually(t, "a hub notes that etcd is away", func() bool { return !b.Status().Up })
 	a.given(bob, "web")
@@ -160,6 +161,13 @@ func TestAHubThatIsCutOffFromEtcdHearsOfNewEndpointsFromOthersUntilItIsBack(t *t
 	appstest.Eventually(t, "what etcd has not got is gone", func() bool { return b.Name(carol.ID) == "" })
 	if b.Name(bob.ID) != "web" {
 		t.Error("what etcd has is gone, too")
+	}
+	other.Set(etcdtest.Alone)
+	m.away = true
+	b.stop()
+	b.start()
+	if b.Name(bob.ID) != "web" {
+		t.Error("the hub that starts from its copy has not got it")
 	}
 }
 
