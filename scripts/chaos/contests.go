@@ -117,7 +117,7 @@ func (r *rig) fight(ctx context.Context, fighters []*member, name string) {
 		r.log.check("I2", len(ended[ok]) <= 1, "%s was given to %v", name, ended[ok])
 	}
 	pause.For(ctx, r.slack(3*time.Second))
-	r.compareHolders(ctx, fighters[0], name, ended[failed], calm && r.world.calm(start, time.Now()))
+	r.compareHolders(ctx, fighters[0], name, ended[failed], func() bool { return calm && r.world.calm(start, time.Now()) })
 	stays.Wait()
 }
 
@@ -135,7 +135,7 @@ func (r *rig) contend(ctx context.Context, m *member, hub *node, name string) (o
 
 // compareHolders asks all hubs who has a name: the same everywhere, if all was calm, and nobody who was refused it. A hub that is cut
 // off from the store, and from other hubs as well, cannot know.
-func (r *rig) compareHolders(ctx context.Context, m *member, name string, refused []identity.ID, calm bool) {
+func (r *rig) compareHolders(ctx context.Context, m *member, name string, refused []identity.ID, calm func() bool) {
 	holders := map[identity.ID]string{}
 	for _, h := range r.hubs {
 		holder, err := r.holder(ctx, m, h, name)
@@ -147,7 +147,7 @@ func (r *rig) compareHolders(ctx context.Context, m *member, name string, refuse
 			holders[holder] = h.name
 		}
 	}
-	if calm {
+	if calm() { // while they were asked, too: one that was frozen answers as it comes back
 		r.log.check("I2", len(holders) <= 1, "%s is held by %v", name, holders)
 	}
 }
@@ -217,6 +217,9 @@ func (r *rig) stayOut(ctx context.Context, m *member, user, by string) {
 		if err == nil {
 			err = m.register(ctx, s, "intruder")
 			s.Close()
+		}
+		if !r.world.calm(begin, time.Now()) {
+			return
 		}
 		r.log.check("I3", err != nil, "%s lets %s in, whom %s evicted %v before", h.name, user, by, time.Since(begin).Round(time.Second))
 	}
