@@ -283,7 +283,7 @@ func FuzzLine(f *testing.F) {
 
 func TestARequestIsRecordedInTheWordsOfItsCommandOrAsItWasAsked(t *testing.T) {
 	for asked, want := range map[string]string{
-		"PATCH apps/terminal/config": "config", "PATCH apps/file/config": "allow/inbox", "PATCH apps/app/apps/bob/chat": "config bob/chat",
+		"PATCH apps/terminal/config": "config", "PATCH apps/file/config": "inbox", "PATCH apps/file/allow": "allow", "PATCH apps/app/apps/bob/chat": "config bob/chat",
 		"POST apps/cloud/publish": "publish", "POST apps/app/apps/bob/chat/grant": "grant bob/chat",
 		"POST apps/kube/logins/nas": "login nas", "POST apps/kube/logins/nas/token": "token nas",
 		"PATCH elsewhere/config": "", "PATCH apps/config": "", "PATCH apps/a/b/config": "", "PATCH apps/app/apps/": "", "PATCH ": "",
