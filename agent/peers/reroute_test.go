@@ -18,15 +18,8 @@ func TestAFlowWhoseMoveHasNoAnswerStaysAndIsNotMovedAgain(t *testing.T) {
 		defer func() { <-time.After(time.Minute) }() // connections that are closed wait for their peers
 		a, h, end := pairOf(t, &counting{}, "one")
 		defer end()
-		c, err := a.Open(t.Context(), Opening{To: h.to.Self, Path: "count/x"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := offloadedFlow(t, a, h)
 		defer c.Close()
-		untilOffloaded(t, a, c, h.to.Self)
-		if err := echo(c, 1); err != nil { // so that both directions are there
-			t.Fatal(err)
-		}
 		var asked atomic.Int32
 		h.mu.Lock()
 		h.other = func(far net.Conn) {
@@ -62,15 +55,8 @@ func TestNothingIsDialledForAFlowThatIsStillOnItsWay(t *testing.T) {
 		defer func() { <-time.After(time.Minute) }() // connections that are closed wait for their peers
 		a, h, end := pairOf(t, &counting{}, "one")
 		defer end()
-		c, err := a.Open(t.Context(), Opening{To: h.to.Self, Path: "count/x"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := offloadedFlow(t, a, h)
 		defer c.Close()
-		untilOffloaded(t, a, c, h.to.Self)
-		if err := echo(c, 1); err != nil { // so that both directions are there
-			t.Fatal(err)
-		}
 		before := h.paths()
 		for range 3 { // and nobody reads
 			for _, f := range a.opened() {
@@ -121,4 +107,18 @@ func TestNothingIsDialledForAFlowThatEndedWhileItWaited(t *testing.T) {
 			t.Errorf("%d connections were dialled for a flow that has ended", n)
 		}
 	})
+}
+
+// offloadedFlow opens a flow that has a connection of its own, in both directions.
+func offloadedFlow(t *testing.T, a *Peers, h *twoHubs) net.Conn {
+	t.Helper()
+	c, err := a.Open(t.Context(), Opening{To: h.to.Self, Path: "count/x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	untilOffloaded(t, a, c, h.to.Self)
+	if err := echo(c, 1); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
