@@ -1,15 +1,20 @@
 package flow
 
 import (
+	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 
 	"ztm/tunnel/h2"
+	"ztm/tunnel/tuning"
 )
 
 // said is an Early that gives what it has and then waits until it is stopped.
@@ -121,6 +126,64 @@ func TestARefusalOfAFlowWithEarlyBytesIsReadable(t *testing.T) {
 			t.Fatal("the client is still being read")
 		}
 	}
+}
+
+func TestAPeerThatTakesNoEarlyBytesHoldsUpNoOpeningForLong(t *testing.T) {
+	near, far := tcpPair(t)
+	cc := h2.Client(near, tuning.Sealed(0))
+	defer cc.Close()
+	opened := narrowPeer(t, far)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		<-opened
+		cancel()
+	}()
+	if _, err := Open(ctx, cc, request(), false, newSaid([]byte("hello"))); !errors.Is(err, context.Canceled) {
+		t.Errorf("the opening ended with %v, want %v", err, context.Canceled)
+	}
+}
+
+// narrowPeer speaks HTTP/2 as far as its first words, which give no stream a window. What it returns is
+// closed with the first request, which is not answered.
+func narrowPeer(t *testing.T, c net.Conn) <-chan struct{} {
+	t.Helper()
+	const settings, headers, ack = 4, 1, 1
+	noWindow := []byte{0, 0, 6, settings, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0}
+	if _, err := c.Write(noWindow); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(c)
+	if _, err := r.Discard(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	next := func() (kind, flags byte, err error) {
+		head := make([]byte, 9)
+		if _, err := io.ReadFull(r, head); err != nil {
+			return 0, 0, err
+		}
+		_, err = r.Discard(int(head[0])<<16 | int(head[1])<<8 | int(head[2]))
+		return head[3], head[4], err
+	}
+	for known := false; !known; {
+		kind, flags, err := next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		known = kind == settings && flags == ack
+	}
+	opened := make(chan struct{})
+	go func() { // ends with the connection
+		defer close(opened)
+		for kind := byte(settings); kind != headers; {
+			var err error
+			if kind, _, err = next(); err != nil {
+				t.Errorf("no request came: %v", err)
+				return
+			}
+		}
+	}()
+	return opened
 }
 
 func TestNoMoreThanTheLimitIsTakenOfAClientBeforeTheAnswer(t *testing.T) {

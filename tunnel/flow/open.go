@@ -43,11 +43,14 @@ func Open(ctx context.Context, session *h2.Conn, f h2.Fields, datagrams bool, ea
 	}
 	sent := 0
 	if early != nil {
-		sent = sendEarly(s, early)
+		sent = sendEarly(ctx, s, early)
 	}
 	answer, err := s.Response(ctx)
 	if err != nil {
 		s.Reset()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return nil, err
 	}
 	if status := answer.Get(":status"); status != "200" {
@@ -60,8 +63,9 @@ func Open(ctx context.Context, session *h2.Conn, f h2.Fields, datagrams bool, ea
 
 // sendEarly sends what a client says at once, and returns how many bytes that were.
 //
-// That the peer does not take them is no error here: its answer says why.
-func sendEarly(s *h2.Stream, early Early) int {
+// That the peer does not take them is no error here: its answer says why. A peer that gives no window
+// is waited for as long as for its answer.
+func sendEarly(ctx context.Context, s *h2.Stream, early Early) int {
 	b := earlyBuffers.Get(maxEarly)
 	defer earlyBuffers.Put(b)
 	late := time.AfterFunc(earlyWait, func() { early.Stop() })
@@ -69,6 +73,7 @@ func sendEarly(s *h2.Stream, early Early) int {
 	late.Stop()
 	sent := early.Stop()
 	if n > 0 {
+		defer context.AfterFunc(ctx, func() { s.Reset() })()
 		s.Write((*b)[:n])
 	}
 	return sent
