@@ -84,7 +84,7 @@ func run(ctx context.Context, binary, programs, only string, test, keep bool) (e
 		return err
 	}
 	defer os.RemoveAll(dir)
-	l := &lab{ctx: ctx, dir: dir, only: only, group: process.Group{Dir: dir}, net: &netns.Net{Prefix: fmt.Sprintf("zk%d", os.Getpid()%100000)}}
+	l := &lab{ctx: ctx, dir: dir, only: only, group: process.Group{Dir: dir}, net: netns.New("zk", "lab")}
 	if l.self, err = os.Executable(); err != nil {
 		return err
 	}
@@ -124,7 +124,6 @@ type lab struct {
 	net      *netns.Net
 	group    process.Group
 	clusters []*cluster
-	resolv   []string // directories below /etc/netns
 }
 
 func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
@@ -132,11 +131,7 @@ func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
 // end stops all and removes what is outside of the lab's directory.
 func (l *lab) end() error {
 	l.group.End(10 * time.Second)
-	errs := []error{l.net.End()}
-	for _, d := range l.resolv {
-		errs = append(errs, os.RemoveAll(d))
-	}
-	return errors.Join(errs...)
+	return l.net.End()
 }
 
 // logs returns the ends of all logs.

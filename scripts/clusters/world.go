@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -63,16 +62,8 @@ func (c *cluster) cable(pod, ip string) error {
 	n.IP(place, "link set dev eth0 up")
 	n.IP(place, "route add "+nodeIP+" dev eth0 scope link")
 	n.IP(place, "route add default via "+nodeIP)
-	if n.Err() != nil {
-		return n.Err()
-	}
-	dir := filepath.Join("/etc/netns", n.Name(place)) // ip netns exec shows its files in /etc
-	c.lab.resolv = append(c.lab.resolv, dir)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	text := "nameserver " + dnsIP + "\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
-	return os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte(text), 0o644)
+	n.Resolv(place, "nameserver "+dnsIP+"\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n")
+	return n.Err()
 }
 
 // run starts a program at a place; it must have said nothing yet. Its log is NAME.log.

@@ -192,7 +192,7 @@ func run(ctx context.Context, dir, ztm, only string, m moves) error {
 		if !strings.Contains(p.String(), only) || ctx.Err() != nil {
 			continue
 		}
-		r, err := try(ctx, ztm, fmt.Sprintf("%s/%d", dir, i), fmt.Sprintf("zd%d-%d", os.Getpid()%10000, i), p, m)
+		r, err := try(ctx, ztm, fmt.Sprintf("%s/%d", dir, i), strconv.Itoa(i), p, m)
 		if err != nil {
 			return fmt.Errorf("%v: %w", p, err)
 		}

@@ -18,7 +18,7 @@ import (
 // nat-a. A carrier's NAT lies between a router and the internet, with 100.64.1.1 inside. See package
 // netns for what became of its steps.
 type world struct {
-	netns.Net
+	*netns.Net
 	far bool
 }
 
@@ -78,8 +78,8 @@ func (r router) rules(out, address string) string {
 	}`, out, nat, r.in, more, r.in)
 }
 
-func newWorld(prefix string, p pair) *world {
-	w := &world{netns.Net{Prefix: prefix}, p.far}
+func newWorld(name string, p pair) *world {
+	w := &world{netns.New("zd", name), p.far}
 	for _, place := range []string{"public", "hub", "nat-a", "nat-b", "a", "b"} {
 		w.Add(place)
 	}

@@ -92,18 +92,9 @@ func newCluster(t testing.TB, w *world, place, name string) {
 	for _, ip := range []string{"10.43.0.1", "10.43.0.2", "10.43.0.53"} {
 		w.IP(place, "addr add "+ip+"/32 dev lo")
 	}
-	w.check()
 	domain := name + ".svc.cluster.local"
-	// ip netns exec puts this in the place of /etc/resolv.conf.
-	etc := filepath.Join("/etc/netns", w.Name(place))
-	if err := os.MkdirAll(etc, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(etc) })
-	conf := "nameserver 10.43.0.53\nsearch " + domain + " svc.cluster.local cluster.local\noptions ndots:5\n"
-	if err := os.WriteFile(filepath.Join(etc, "resolv.conf"), []byte(conf), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	w.Resolv(place, "nameserver 10.43.0.53\nsearch "+domain+" svc.cluster.local cluster.local\noptions ndots:5\n")
+	w.check()
 	in := func(words ...string) *exec.Cmd {
 		words = append(w.In(place), words...)
 		return exec.Command(words[0], words[1:]...)

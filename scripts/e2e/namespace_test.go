@@ -21,7 +21,7 @@ import (
 // The agents live in a and b, which have private addresses. Their routers let connections out with their own address in
 // the place of the private one, and let nothing in.
 type world struct {
-	netns.Net
+	*netns.Net
 	t testing.TB
 }
 
@@ -36,7 +36,7 @@ func newWorld(t testing.TB) *world {
 	}
 	program(t, "ip", "iproute2")
 	program(t, "nft", "nftables")
-	w := &world{netns.Net{Prefix: "ztm-" + strconv.FormatUint(rand.Uint64()>>40, 36)}, t}
+	w := &world{netns.New("ze", strconv.FormatUint(rand.Uint64()>>40, 36)), t}
 	t.Cleanup(w.end)
 	for _, place := range []string{"public", "nat-a", "nat-b", "a", "b"} {
 		w.Add(place)

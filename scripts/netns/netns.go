@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 )
 
@@ -17,6 +19,63 @@ type Net struct {
 	names  []string
 	open   []io.Closer // lines
 	err    error
+}
+
+// New returns a network of this process, which names it. kind says what makes such networks: what runs
+// of it that are gone have left behind is removed first.
+func New(kind, name string) *Net {
+	return &Net{Prefix: fmt.Sprintf("%s%d-%s", kind, os.Getpid(), name), err: sweep(kind)}
+}
+
+// Where the system has the namespaces that have a name, and files of /etc that programs in them see.
+const (
+	namespaces = "/run/netns"
+	etc        = "/etc/netns"
+)
+
+// sweep removes the namespaces of a kind whose process is gone, with the programs in them.
+func sweep(kind string) error {
+	left, err := filepath.Glob(filepath.Join(namespaces, kind+"[0-9]*-*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		name, pid := filepath.Base(path), 0
+		fmt.Sscanf(strings.TrimPrefix(name, kind), "%d-", &pid)
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); pid == 0 || !os.IsNotExist(err) {
+			continue
+		}
+		err := errors.Join(endPrograms(name), remove(name))
+		if _, is := os.Stat(path); err != nil && !os.IsNotExist(is) { // nobody else was faster
+			return err
+		}
+	}
+	return nil
+}
+
+// endPrograms kills what runs in a namespace.
+func endPrograms(name string) error {
+	out, err := exec.Command("ip", "netns", "pids", name).Output()
+	if err != nil {
+		return fmt.Errorf("ip netns pids %s: %w", name, err)
+	}
+	for _, word := range strings.Fields(string(out)) {
+		pid := 0
+		fmt.Sscan(word, &pid)
+		if p, err := os.FindProcess(pid); err == nil && pid > 1 {
+			p.Kill() // it may have ended
+		}
+	}
+	return nil
+}
+
+// remove removes a namespace. Links and rules go with it.
+func remove(name string) error {
+	err := os.RemoveAll(filepath.Join(etc, name))
+	if out, failed := exec.Command("ip", "netns", "del", name).CombinedOutput(); failed != nil {
+		err = errors.Join(err, fmt.Errorf("ip netns del %s: %v: %s", name, failed, out))
+	}
+	return err
 }
 
 // Err returns why a step failed.
@@ -33,16 +92,25 @@ func (n *Net) Add(place string) {
 	n.IP(place, "link set dev lo up")
 }
 
-// End removes the namespaces. Links and rules go with them.
+// Resolv has programs that [Net.In] runs at a place see a resolv.conf.
+func (n *Net) Resolv(place, text string) {
+	if n.err != nil {
+		return
+	}
+	dir := filepath.Join(etc, n.Name(place))
+	if n.err = os.MkdirAll(dir, 0o755); n.err == nil {
+		n.err = os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte(text), 0o644)
+	}
+}
+
+// End removes the namespaces.
 func (n *Net) End() error {
 	var errs []error
 	for _, line := range n.open {
 		errs = append(errs, line.Close())
 	}
 	for _, name := range n.names {
-		if out, err := exec.Command("ip", "netns", "del", name).CombinedOutput(); err != nil {
-			errs = append(errs, fmt.Errorf("ip netns del %s: %v: %s", name, err, out))
-		}
+		errs = append(errs, remove(name))
 	}
 	return errors.Join(errs...)
 }
