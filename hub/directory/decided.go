@@ -17,6 +17,7 @@ type Endpoint struct {
 	Doc     []byte
 	Record  identity.Record
 	Subject identity.Subject
+	Copy    bool // another hub has told it, and the store has not confirmed it
 }
 
 // Decision is what a store has decided.
@@ -74,7 +75,7 @@ func (d *Local) decide(x Decision) (changed []identity.ID) {
 
 func (d *Local) decidePutLocked(p Endpoint) (changed []identity.ID) {
 	p.Record.Certificate = nil
-	next := &row{Doc: bytes.Clone(p.Doc), Subject: p.Subject, Record: p.Record}
+	next := &row{Doc: bytes.Clone(p.Doc), Subject: p.Subject, Record: p.Record, Copy: p.Copy}
 	old := d.byID[p.Subject.ID]
 	if i, there := d.searchLocked(p.Record.Name); there && d.byName[i] != old {
 		changed = append(changed, d.byName[i].Subject.ID)
@@ -136,7 +137,7 @@ func (d *Local) Each(f func(e Endpoint, attached bool)) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	for _, e := range d.byName {
-		f(Endpoint{e.Doc, e.Record, e.Subject}, e.attached != nil)
+		f(Endpoint{e.Doc, e.Record, e.Subject, e.Copy}, e.attached != nil)
 	}
 }
 

@@ -76,7 +76,8 @@ func (d *Directory) Begin(ctx context.Context) error {
 var joinedTable = store.NewTable[bool]("cluster")
 
 // join is done when all was read for the first time. Before, what this hub has and etcd has not is
-// told to etcd as if its endpoints had come now: names that are still free stay theirs.
+// told to etcd as if its endpoints had come now: names that are still free stay theirs. What other hubs
+// have told is not: it may have left since, and those hubs bring it if it is there.
 func (d *Directory) join() error {
 	d.mu.Lock()
 	joined := d.joined

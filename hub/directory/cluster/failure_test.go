@@ -141,20 +141,12 @@ func TestAHubThatIsCutOffFromEtcdHearsOfNewEndpointsFromOthersUntilItIsBack(t *t
 	other.Set(etcdtest.Alone)
 	appstest.Eventually(t, "a hub notes that etcd is away", func() bool { return !b.Status().Up })
 	a.given(bob, "web")
-	learn := func(by identity.Subject, name string) (holder identity.ID) {
-		doc := fmt.Appendf(nil, "%s %s %d", by.ID, name, 1)
-		rec := identity.Record{ID: by.ID, Name: name, Time: 1}
-		m.sign(doc, rec, by)
-		holder, err := b.Learn(doc, rec, by)
-		must(t, err)
-		return holder
-	}
-	learn(bob, "web")
-	learn(carol, "box") // the other hub says so, and etcd does not
+	b.hears(bob, "web", 1)
+	b.hears(carol, "box", 1) // the other hub says so, and etcd does not
 	if b.Name(bob.ID) != "web" || b.Name(carol.ID) != "box" {
 		t.Errorf("%q %q", b.Name(bob.ID), b.Name(carol.ID))
 	}
-	if holder := learn(alice, "web"); holder != bob.ID || b.Name(alice.ID) != "" {
+	if holder := b.hears(alice, "web", 1); holder != bob.ID || b.Name(alice.ID) != "" {
 		t.Errorf("the name of another endpoint was given away: %q has it, alice %q", holder, b.Name(alice.ID))
 	}
 	other.Set(etcdtest.Well)

@@ -46,7 +46,7 @@ func (d *Directory) round(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := d.syncTrust(ctx); err != nil { // evictions come before the records of who was evicted
+	if err := d.agreeOrFork(ctx); err != nil { // evictions come before the records of who was evicted
 		return err
 	}
 	if err := d.relist(ctx); err != nil {
@@ -94,7 +94,7 @@ func (d *Directory) relist(ctx context.Context) error {
 	d.mu.Unlock()
 	spared := map[identity.ID]bool{}
 	d.Each(func(e directory.Endpoint, attached bool) {
-		if !joined || d.restored && attached {
+		if !joined && !e.Copy || d.restored && attached {
 			spared[e.Subject.ID] = true
 		}
 	})
@@ -175,7 +175,7 @@ func (d *Directory) watch(ctx context.Context) error {
 	wait := 50 * time.Millisecond
 	for {
 		before := d.until()
-		err := d.c.Client.Watch(ctx, d.prefix, before, func(events []etcd.Event, until int64) { d.told(ctx, events, until) })
+		err := d.c.Client.Watch(ctx, d.prefix, before, func(events []etcd.Event, until int64) { d.happened(ctx, events, until) })
 		if ctx.Err() != nil || errors.Is(err, etcd.ErrCompacted) || errors.Is(err, etcd.ErrRestored) {
 			return err
 		}
@@ -193,8 +193,8 @@ func (d *Directory) until() int64 {
 	return d.known.until
 }
 
-// told takes what the watch tells.
-func (d *Directory) told(ctx context.Context, events []etcd.Event, until int64) {
+// happened takes what the watch tells.
+func (d *Directory) happened(ctx context.Context, events []etcd.Event, until int64) {
 	var facts []fact
 	trust := false
 	for _, e := range events {
@@ -206,8 +206,9 @@ func (d *Directory) told(ctx context.Context, events []etcd.Event, until int64) 
 		d.c.Log.Warn("the copy of the directory cannot be saved", "err", err)
 	}
 	if trust {
-		if err := d.syncTrust(ctx); err != nil { // compare comes back to it
+		if err := d.agreeOrFork(ctx); err != nil {
 			d.c.Log.Warn("the trust list of the store cannot be read", "err", err)
+			d.Changed() // beat comes back to it
 		}
 	}
 }
@@ -229,9 +230,11 @@ func (d *Directory) beat(ctx context.Context) error {
 			next = time.Now() // what was missed is looked for as soon as etcd is back
 		}
 		if err == nil && time.Now().After(next) {
-			next = time.Now().Add(jittered(compareTime))
-			if err := d.compare(ctx); err != nil {
+			switch err := d.compare(ctx); {
+			case errors.Is(err, errMissed):
 				return err
+			case err == nil: // else it is done with the next sign of life
+				next = time.Now().Add(jittered(compareTime))
 			}
 		}
 		if err == nil && time.Now().After(sweep) {
@@ -243,7 +246,9 @@ func (d *Directory) beat(ctx context.Context) error {
 			d.leave(lease)
 			return context.Cause(ctx)
 		case <-d.changed:
-			d.syncTrust(ctx) // what fails is done by compare
+			if d.agreeOrFork(ctx) != nil {
+				next = time.Now() // compare does it again
+			}
 		case <-tick.C:
 		}
 	}
@@ -286,15 +291,20 @@ func (d *Directory) leave(lease int64) {
 var errMissed = errors.New("cluster: a change was missed")
 
 // compare asks for the number of keys and whether any has changed since the last change that is
-// known. What differs may be on its way, so it is asked twice.
+// known. What differs may be on its way, so it is asked twice. It returns [errMissed] if a change was
+// missed; after any other error it is not known.
 func (d *Directory) compare(ctx context.Context) error {
-	if err := d.syncTrust(ctx); err != nil {
-		return nil // etcd is away
+	if err := d.agreeOrFork(ctx); err != nil {
+		return err
 	}
 	for range 2 {
+		told := d.told()
 		same, err := d.same(ctx)
-		if err != nil || same {
-			return nil
+		if err != nil {
+			return err
+		}
+		if same {
+			return d.disown(ctx, told)
 		}
 		pause.For(ctx, beatTime)
 	}
@@ -313,16 +323,5 @@ func (d *Directory) same(ctx context.Context) (bool, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return !changed && !also && int(names) == len(d.known.names) && int(eps) == len(d.known.endpoints) && d.confirmedLocked(), nil
-}
-
-// confirmedLocked reports whether etcd has what other hubs have told.
-func (d *Directory) confirmedLocked() bool {
-	for id := range d.heard {
-		if name := d.Name(id); name != "" && d.known.endpoints[id].name != name {
-			return false
-		}
-		delete(d.heard, id)
-	}
-	return true
+	return !changed && !also && int(names) == len(d.known.names) && int(eps) == len(d.known.endpoints), nil
 }

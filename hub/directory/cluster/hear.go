@@ -1,7 +1,10 @@
 package cluster
 
 import (
+	"context"
+
 	"ztm/hub/directory"
+	"ztm/store/etcd"
 	"ztm/tunnel/identity"
 )
 
@@ -33,5 +36,65 @@ func (d *Directory) hear(e directory.Endpoint) (holder identity.ID, saved func()
 		return "", nil
 	}
 	d.heard[e.Subject.ID] = struct{}{}
+	e.Copy = !d.joined // then it is not this hub's to bring
 	return "", d.Decide(directory.Decision{Puts: []directory.Endpoint{e}})
+}
+
+// told returns which endpoints other hubs have told of so far. A hub tells of an endpoint after etcd
+// has it, so what etcd is asked from now on has all of them.
+func (d *Directory) told() (ids []identity.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range d.heard {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// disown has endpoints that other hubs told of be as etcd has them, or go if it has not got them. Not
+// all is read for that: a hub that lies would have the others read all again and again.
+func (d *Directory) disown(ctx context.Context, told []identity.ID) error {
+	for _, id := range told {
+		kv := etcd.KV{Key: d.epKey(id)}
+		if d.strays(id) {
+			var err error
+			if kv, err = d.c.Client.Get(ctx, kv.Key); err != nil {
+				return err
+			}
+		}
+		saved := d.settle(id, fact{kv, kv.Revision == 0})
+		if err := saved(); err != nil {
+			d.c.Log.Warn("the copy of the directory cannot be saved", "err", err)
+		}
+	}
+	return nil
+}
+
+// settle puts in force what etcd has of an endpoint that another hub told of. What is known by now may
+// be newer, and what etcd is yet to be told stays.
+func (d *Directory) settle(id identity.ID, f fact) (saved func() error) {
+	records := d.verify([]fact{f})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var x directory.Decision
+	if d.doubtfulLocked(id) && d.known.endpoints[id].revision == f.Revision {
+		d.endpointLocked(&x, id, f, records[f.Key])
+	}
+	delete(d.heard, id)
+	return d.Decide(x)
+}
+
+// strays reports whether an endpoint that etcd has is here under another name.
+func (d *Directory) strays(id identity.ID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.doubtfulLocked(id) && d.known.endpoints[id].revision > 0
+}
+
+// doubtfulLocked reports whether an endpoint has a name here that etcd has not given it, nor will be
+// asked for.
+func (d *Directory) doubtfulLocked(id identity.ID) bool {
+	name := d.Name(id)
+	_, owed := d.owed[id]
+	return name != "" && !owed && d.known.endpoints[id].name != name
 }

@@ -89,6 +89,16 @@ func (d *Directory) syncTrust(ctx context.Context) error {
 	return d.Agree(ctx, nil)
 }
 
+// agreeOrFork is syncTrust where two lists that are to be united are no reason to wait: each hub goes
+// on with its own, and with all else that etcd has.
+func (d *Directory) agreeOrFork(ctx context.Context) error {
+	err := d.syncTrust(ctx)
+	if errors.Is(err, errFork) {
+		return nil
+	}
+	return err
+}
+
 // Changed says that another list is in force here. Etcd hears of it at the next sign of life.
 func (d *Directory) Changed() {
 	select {
