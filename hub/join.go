@@ -82,9 +82,9 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, below *admission.Socket
 	}
 	switch {
 	case name == "":
-		return nil, answer.Errorf(answer.Unavailable, "the endpoint that issued this token (%s) is not in the mesh", redeemer)
+		return nil, answer.Errorf(answer.Unavailable, "the endpoint that redeems this token (%s) is not in the mesh", redeemer)
 	case err != nil:
-		return nil, answer.Errorf(answer.Unavailable, "the endpoint that issued this token (%s) is offline", name)
+		return nil, answer.Errorf(answer.Unavailable, "the endpoint that redeems this token (%s) is offline", name)
 	}
 	below.SetDeadline(time.Time{})
 	return s.signers.ask(ctx, session, what)

@@ -132,7 +132,7 @@ func TestATokenIsRefusedInWords(t *testing.T) {
 		part   string
 	}{
 		{"issuer offline", tunnel.JoinRequest{Key: publicKey(bob.key), Name: "laptop", Proof: prove(h.token("bob", gone.id))},
-			503, "the endpoint that issued this token (gone) is offline"},
+			503, "the endpoint that redeems this token (gone) is offline"},
 		{"issuer unknown", tunnel.JoinRequest{Key: publicKey(bob.key), Name: "laptop", Proof: prove(h.token("bob", bob.id))},
 			503, "not in the mesh"},
 		{"issuer is not root", tunnel.JoinRequest{Key: publicKey(bob.key), Name: "laptop", Proof: prove(h.token("bob", member.id))},

@@ -118,15 +118,16 @@ func (c commands) describeHub(ctx context.Context, name string) error {
 	}
 	h := hubs[0]
 	t := &apps.Table{Rows: [][]string{
-		{"Hub:", h.Address},
+		{"Hub:", hubName(h)},
 		{"ID:", dash(string(h.ID))},
 		{"Status:", hubStatus(h)},
 		{"Names:", orNone(h.Names)},
+		{"Reached at:", dash(h.Address)},
 		{"Zone:", dash(h.Zone)},
 		{"Ping:", milliseconds(h.RTT)},
 		{"Agents:", ofHub(h, h.Agents)},
 		{"Relays:", ofHub(h, h.Relays)},
-		{"Connected since:", when(h.Since)},
+		{"Running since:", when(h.Since)},
 		{"Version:", dash(h.Version)},
 	}}
 	if h.Error != "" {

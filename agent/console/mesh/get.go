@@ -152,10 +152,10 @@ func (c commands) getHubs(ctx context.Context, name string) error {
 	}
 	t := &apps.Table{Header: []string{"NAME", "STATUS", "PING", "VERSION", "ZONE", "AGENTS", "RELAYS", "ID"}, Wide: 1}
 	for _, h := range hubs {
-		t.Add(h.Address, hubStatus(h), milliseconds(h.RTT), dash(h.Version), dash(h.Zone), ofHub(h, h.Agents),
+		t.Add(hubName(h), hubStatus(h), milliseconds(h.RTT), dash(h.Version), dash(h.Zone), ofHub(h, h.Agents),
 			ofHub(h, h.Relays), dash(string(h.ID)))
 		if h.Note != "" {
-			c.Warn("%s: %s", h.Address, h.Note)
+			c.Warn("%s: %s", hubName(h), h.Note)
 		}
 	}
 	return c.Print(hubs, t)
@@ -182,7 +182,15 @@ func ofHub(h api.Hub, n int) string {
 	return strconv.Itoa(n)
 }
 
-// hubs lists the hubs of the mesh, or the one of that address or ID.
+// hubName is what people call a hub: its first name. Several hubs may share others, and addresses.
+func hubName(h api.Hub) string {
+	if len(h.Names) > 0 {
+		return h.Names[0]
+	}
+	return h.Address
+}
+
+// hubs lists the hubs of the mesh, or the one with that name, address or ID.
 func (c commands) hubs(ctx context.Context, name string) ([]api.Hub, error) {
 	path, err := c.View(ctx, "hubs")
 	if err != nil {
@@ -192,14 +200,56 @@ func (c commands) hubs(ctx context.Context, name string) ([]api.Hub, error) {
 	if err := c.Do(ctx, http.MethodGet, path, nil, &all); err != nil || name == "" {
 		return all, err
 	}
-	var names []string
-	for _, h := range all {
-		if h.Address == name || string(h.ID) == name || slices.Contains(h.Names, name) {
-			return []api.Hub{h}, nil
-		}
-		names = append(names, h.Address)
+	found := matching(all, name)
+	switch len(found) {
+	case 0:
+		return nil, &apps.HintError{Err: fmt.Errorf("hub '%s' not found", name), Hint: "hubs of the mesh are: " + orNone(hubNames(all))}
+	case 1:
+		return found, nil
 	}
-	return nil, &apps.HintError{Err: fmt.Errorf("hub '%s' not found", name), Hint: "hubs of the mesh are: " + orNone(names)}
+	return nil, &apps.HintError{Err: fmt.Errorf("%d hubs have the name '%s'", len(found), name), Hint: "say which by its ID: " + orNone(hubIDs(found))}
+}
+
+// matching returns the hubs that a name or an ID is of. What a hub is called first counts before names
+// that it may share; the port may be left out.
+func matching(all []api.Hub, name string) []api.Hub {
+	for _, is := range []func(api.Hub) bool{
+		func(h api.Hub) bool { return string(h.ID) == name || hubName(h) == name },
+		func(h api.Hub) bool { return h.Address == name || slices.Contains(h.Names, name) },
+		func(h api.Hub) bool {
+			return slices.ContainsFunc(h.Names, func(n string) bool { return hostOf(n) == name })
+		},
+	} {
+		var found []api.Hub
+		for _, h := range all {
+			if is(h) {
+				found = append(found, h)
+			}
+		}
+		if len(found) > 0 {
+			return found
+		}
+	}
+	return nil
+}
+
+func hostOf(address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	return host
+}
+
+func hubIDs(hubs []api.Hub) (ids []string) {
+	for _, h := range hubs {
+		ids = append(ids, string(h.ID))
+	}
+	return ids
+}
+
+func hubNames(hubs []api.Hub) (names []string) {
+	for _, h := range hubs {
+		names = append(names, hubName(h))
+	}
+	return names
 }
 
 func (c commands) getUsers(ctx context.Context, name string) error {
