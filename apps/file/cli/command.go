@@ -86,8 +86,9 @@ func newCopier(x *cli.Context, c apps.Console) (*copier, error) {
 	return k, nil
 }
 
-const verified = "Modes and times are kept; links, devices and owners are not. Every block is checked by its SHA-256, and a file gets its\n" +
-	"name when all of it is there. What an interrupted copy has left is checked and continued by the same command.\n" +
+const verified = "Modes and times are kept; links, devices and owners are not. What comes is sealed and every block has a checksum,\n" +
+	"and a file gets its name when all of it is there. What an interrupted copy has left is checked by SHA-256 and\n" +
+	"continued by the same command.\n" +
 	"The exit status is 0 if everything is complete.\n\n"
 
 func cpCommand(c apps.Console) *cli.Command {

@@ -5,13 +5,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
+	"hash/crc32"
 	"io"
 	"os"
 )
 
-// zeroSum is the sum of a block of zeros.
-var zeroSum = sha256.Sum256(make([]byte, block))
+// castagnoli is the polynomial that processors have an instruction for.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// zeroHash is the hash of a block of zeros.
+var zeroHash = sha256.Sum256(make([]byte, block))
 
 // content sends what is in a file. An error is one of the flow: what is wrong with the file goes to
 // the receiver.
@@ -20,7 +23,7 @@ func (s *sender) content(it item) error {
 		return nil
 	}
 	s.meter.Step.Store(Copying)
-	c := &reading{sender: s, item: it, hash: sha256.New()}
+	c := &reading{sender: s, item: it}
 	defer s.pass(it.id)
 	if it.large(s.o) {
 		r, err := s.await(it.id)
@@ -58,9 +61,9 @@ func (s *sender) fail(err error) error { return s.send(kindFailed, []byte(text(R
 type reading struct {
 	*sender
 	item
-	hash hash.Hash // of the block so far
-	at   int64     // where in the file
-	data int64     // up to where there is data, from at on; below at: not known
+	crc  uint32 // of the block so far
+	at   int64  // where in the file
+	data int64  // up to where there is data, from at on; below at: not known
 	buf  []byte
 }
 
@@ -83,7 +86,7 @@ func (c *reading) run() error {
 		}
 	}
 	if c.Size == 0 { // an empty file has a sum, too: it says that the file is complete
-		c.hash.Reset()
+		c.crc = 0
 		return c.settle(c.sum())
 	}
 	return nil
@@ -131,7 +134,7 @@ func (c *reading) zeros() (bool, error) {
 
 // block sends the block that begins here.
 func (c *reading) block() error {
-	c.hash.Reset()
+	c.crc = 0
 	end := min(c.at-c.at%block+block, c.Size)
 	for c.at < end {
 		if c.Sparse && c.at < c.data {
@@ -147,7 +150,7 @@ func (c *reading) block() error {
 			}
 			return err
 		}
-		c.hash.Write(p)
+		c.crc = crc32.Update(c.crc, castagnoli, p)
 		if err := c.send(kindData, p); err != nil {
 			return flown(err)
 		}
@@ -180,7 +183,7 @@ func (c *reading) hole(n int64) error {
 	zero := make([]byte, min(n, chunk))
 	for left := n; left > 0; left -= int64(len(zero)) {
 		zero = zero[:min(left, int64(len(zero)))]
-		c.hash.Write(zero)
+		c.crc = crc32.Update(c.crc, castagnoli, zero)
 	}
 	return flown(c.send(kindHole, binary.BigEndian.AppendUint32(nil, uint32(n))))
 }
@@ -204,7 +207,7 @@ func (c *reading) sum() error {
 			return err
 		}
 	}
-	return flown(c.send(kindSum, c.hash.Sum(nil)))
+	return flown(c.send(kindSum, binary.BigEndian.AppendUint32(nil, c.crc)))
 }
 
 // agree returns up to where what the receiver has is the same as the file: a whole number of
@@ -212,18 +215,18 @@ func (c *reading) sum() error {
 func (c *reading) agree(r *reply) (int64, error) {
 	c.meter.Step.Store(Comparing)
 	defer c.meter.Step.Store(Copying)
-	groups := int64(len(r.sums) / sumSize)
+	groups := int64(len(r.hashes) / hashSize)
 	size := r.group * block
 	if groups > 0 && (groups-1)*size >= c.Size {
 		return 0, nil
 	}
 	at := int64(0)
 	for i := range groups {
-		sum, err := sumOf(c.file, at, min(at+size, c.Size))
+		hash, err := hashOf(c.file, at, min(at+size, c.Size))
 		if err != nil {
 			return 0, err
 		}
-		if [sumSize]byte(r.sums[i*sumSize:]) != sum {
+		if [hashSize]byte(r.hashes[i*hashSize:]) != hash {
 			break
 		}
 		at = min(at+size, c.Size)
@@ -234,13 +237,13 @@ func (c *reading) agree(r *reply) (int64, error) {
 	return at, nil
 }
 
-// sumOf returns the sum of a part of a file: over the sums of its blocks, so that holes cost
+// hashOf returns the hash of a part of a file: over the hashes of its blocks, so that holes cost
 // nothing.
-func sumOf(f *os.File, from, to int64) (all [sumSize]byte, err error) {
-	sums := sha256.New()
+func hashOf(f *os.File, from, to int64) (all [hashSize]byte, err error) {
+	hashes := sha256.New()
 	for at := from; at < to; at += block {
 		if next, err := dataAfter(f, at); (err == nil && next >= at+block || errors.Is(err, io.EOF)) && at+block <= to {
-			sums.Write(zeroSum[:])
+			hashes.Write(zeroHash[:])
 			continue
 		}
 		h := sha256.New()
@@ -248,7 +251,7 @@ func sumOf(f *os.File, from, to int64) (all [sumSize]byte, err error) {
 		if n, err := io.Copy(h, io.NewSectionReader(f, at, want)); err != nil || n < want {
 			return all, errors.Join(err, fmt.Errorf("%w at %d", io.ErrUnexpectedEOF, at+n))
 		}
-		sums.Write(h.Sum(nil))
+		hashes.Write(h.Sum(nil))
 	}
-	return [sumSize]byte(sums.Sum(nil)), nil
+	return [hashSize]byte(hashes.Sum(nil)), nil
 }

@@ -2,9 +2,9 @@ package transfer
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"hash/crc32"
 	"io"
 	"net"
 	"os"
@@ -34,6 +34,11 @@ type frame struct {
 func announce(e entry) frame {
 	b, _ := json.Marshal(e)
 	return frame{kindEntry, b}
+}
+
+// sumOf is the sum of a block.
+func sumOf(content []byte) frame {
+	return frame{kindSum, binary.BigEndian.AppendUint32(nil, crc32.Checksum(content, castagnoli))}
 }
 
 func num(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
@@ -93,7 +98,8 @@ func TestAHostileSenderMakesNothingButItsOwnFiles(t *testing.T) {
 		{"content without an end", script{file("x", 1<<20), frame{kindData, make([]byte, chunk)}}},
 		{"a wrong sum", script{file("x", 1), frame{kindData, []byte("x")}, frame{kindSum, make([]byte, sumSize)}}},
 		{"a sum too early", script{file("x", 2), frame{kindData, []byte("x")}, frame{kindSum, make([]byte, sumSize)}}},
-		{"a second sum", script{file("x", 0), frame{kindSum, make([]byte, sumSize)}}},
+		{"a wrong sum of nothing", script{file("x", 0), sumOf([]byte("x"))}},
+		{"a block of which one bit is another one", script{file("x", 5), frame{kindData, []byte("hellp")}, sumOf([]byte("hello"))}},
 		{"content before its beginning", script{file("x", 3*block), frame{kindData, []byte("x")}}},
 		{"a beginning behind what is here", script{file("x", 3*block), frame{kindFrom, num(2 * block)}}},
 		{"a beginning behind the end", script{file("x", 3*block), frame{kindFrom, num(4 * block)}}},
@@ -134,12 +140,11 @@ func TestWhatAnEarlierCopyHasLeftOutlivesOneThatEndsBeforeItsTurn(t *testing.T) 
 		return announce(entry{Name: apps.Bytes(name), Type: typeFile, Size: 2 * block, Mode: 0o644})
 	}
 	part := make([]byte, block)
-	sum := sha256.Sum256(part)
 	var content script
 	for p := range slices.Chunk(part, chunk) {
 		content = append(content, frame{kindData, p})
 	}
-	content = append(content, frame{kindSum, sum[:]})
+	content = append(content, sumOf(part))
 	to := t.TempDir()
 	begun := append(script{file("x"), frame{kindFrom, num(0)}}, content...)
 	if r, err := play(t, begun, to, Options{}); err == nil {
@@ -187,8 +192,8 @@ func TestAHostileReceiverGetsNothingButTheFile(t *testing.T) {
 		s    script
 	}{
 		{"an answer to what was not said", script{frame{kindSkip, []byte{0, 0, 0, 9}}}},
-		{"sums of no size", script{frame{kindWant, append(append([]byte{}, id...), 0, 0, 0, 1, 0, 1, 2, 3)}}},
-		{"groups of no blocks", script{frame{kindWant, append(append([]byte{}, id...), make([]byte, 5+sumSize)...)}}},
+		{"hashes of no size", script{frame{kindWant, append(append([]byte{}, id...), 0, 0, 0, 1, 0, 1, 2, 3)}}},
+		{"groups of no blocks", script{frame{kindWant, append(append([]byte{}, id...), make([]byte, 5+hashSize)...)}}},
 		{"two answers", script{frame{kindSkip, id}, frame{kindSkip, id}}},
 		{"a report that is none", script{frame{kindFinal, []byte("[]")}}},
 		{"a frame of a sender", script{frame{kindDone, nil}}},
@@ -226,7 +231,7 @@ func TestSumsOfAReceiverThatLiesAreNoMoreThanSums(t *testing.T) {
 	defer f.Close()
 	s := &sender{meter: &Meter{}}
 	c := &reading{sender: s, item: item{file: f, entry: entry{Size: 3 * block}}}
-	for _, r := range []*reply{{group: 1<<32 - 1, sums: make([]byte, maxGroups*sumSize)}, {group: 1, sums: make([]byte, maxGroups*sumSize)}, {}} {
+	for _, r := range []*reply{{group: 1<<32 - 1, hashes: make([]byte, maxGroups*hashSize)}, {group: 1, hashes: make([]byte, maxGroups*hashSize)}, {}} {
 		if at, err := c.agree(r); at != 0 || err != nil {
 			t.Errorf("it agrees up to %d, %v", at, err)
 		}
@@ -338,7 +343,7 @@ func (c recorded) Close() error                { return nil }
 
 func FuzzReceive(f *testing.F) {
 	x := announce(entry{Name: "x", Type: typeFile, Size: 5})
-	f.Add(script{x, frame{kindData, []byte("hello")}, frame{kindSum, make([]byte, sumSize)}, frame{kindDone, nil}}.bytes())
+	f.Add(script{x, frame{kindData, []byte("hello")}, sumOf([]byte("hello")), frame{kindDone, nil}}.bytes())
 	f.Add(script{announce(entry{Name: "d", Type: typeDir}), announce(entry{Depth: 1, Name: "x", Type: typeFile, Size: 3 * block}), frame{kindFrom, num(0)},
 		frame{kindZeros, num(block)}, frame{kindHole, []byte{0, 0, 1, 0}}}.bytes())
 	f.Add(script{announce(entry{Name: "l", Type: typeLeft, Why: "a symbolic link"}), frame{kindTotal, make([]byte, 16)}, frame{kindFailed, nil}}.bytes())
@@ -366,8 +371,7 @@ func TestANameThatIsTakenMeanwhileIsNotReplaced(t *testing.T) {
 		s = append(s, announce(entry{Name: "x", Type: typeFile, Size: 5, Mode: 0o644}))
 	}
 	for _, text := range []string{"first", "other"} {
-		sum := sha256.Sum256([]byte(text))
-		s = append(s, frame{kindData, []byte(text)}, frame{kindSum, sum[:]})
+		s = append(s, frame{kindData, []byte(text)}, sumOf([]byte(text)))
 	}
 	to := t.TempDir()
 	r, err := play(t, append(s, frame{kindDone, nil}), to, Options{Keep: true})

@@ -69,9 +69,9 @@ type sender struct {
 // reply is what the receiver has of a large file.
 type reply struct {
 	there, skip bool
-	group       int64 // blocks in a group
-	whole       bool  // it is of no use unless all of it agrees
-	sums        []byte
+	group       int64  // blocks in a group
+	whole       bool   // it is of no use unless all of it agrees
+	hashes      []byte // of groups
 }
 
 // item is an entry whose content is to be sent.
@@ -375,9 +375,9 @@ func (s *sender) heard(k kind, p []byte) error {
 		r.skip = true
 		return nil
 	}
-	r.group, r.whole, r.sums = int64(binary.BigEndian.Uint32(p[4:])), p[8] != 0, append([]byte(nil), p[wantHead:]...)
-	if len(r.sums)%sumSize != 0 || len(r.sums) > 0 && r.group == 0 {
-		return fmt.Errorf("%w: sums of no size", errProtocol)
+	r.group, r.whole, r.hashes = int64(binary.BigEndian.Uint32(p[4:])), p[8] != 0, append([]byte(nil), p[wantHead:]...)
+	if len(r.hashes)%hashSize != 0 || len(r.hashes) > 0 && r.group == 0 {
+		return fmt.Errorf("%w: hashes of no size", errProtocol)
 	}
 	return nil
 }

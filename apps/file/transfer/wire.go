@@ -7,10 +7,14 @@
 // Nothing waits for an answer but the content of a large file: entries are told ahead of their
 // content, so the answer has come by then. A directory of small files is one stream.
 //
-// A file travels in blocks of one MiB, each with its SHA-256. A block that is a hole of the file
+// A file travels in blocks of one MiB, each with its CRC-32C. A block that is a hole of the file
 // travels as a number. The receiver writes beside the final name, and keeps what has come. What it
-// has already is offered as sums of blocks; the sender compares them with its file and goes on behind
-// the last that agrees.
+// has already is offered as SHA-256 of blocks; the sender compares them with its file and goes on
+// behind the last that agrees.
+//
+// The sealed session lets nobody change what is on its way, so the CRC has accidents to find: in
+// memory, and in what passes a copy on. Two files that are compared may be made to look alike, which
+// is why that takes a hash.
 //
 // Entries have a depth and a name, and no path. A name is one segment, and its directory is one that
 // was announced before it. The name of what was asked for is the receiver's own choice.
@@ -39,12 +43,12 @@ const (
 	kindData   kind = 0x03 // content
 	kindHole   kind = 0x04 // zeros within a block: 4 bytes, their number
 	kindZeros  kind = 0x05 // whole blocks of zeros: 8 bytes, the number of bytes
-	kindSum    kind = 0x06 // SHA-256 of the block that ends here
+	kindSum    kind = 0x06 // CRC-32C of the block that ends here: 4 bytes
 	kindFailed kind = 0x07 // the next file will not be complete: text for people
 	kindTotal  kind = 0x08 // how much there will be: files and bytes, 8 bytes each
 	kindDone   kind = 0x09 // there is no more
 
-	kindWant    kind = 0x81 // number of the entry (4), blocks in a group (4), flags (1), sums of groups
+	kindWant    kind = 0x81 // number of the entry (4), blocks in a group (4), flags (1), hashes of groups
 	kindSkip    kind = 0x82 // number of the entry (4): it is here
 	kindRefused kind = 0x83 // number of the entry (4), text for people: its content is not wanted
 	kindFinal   kind = 0x84 // a [Report], JSON
@@ -57,7 +61,8 @@ const (
 	header     = 4 // kind, length
 	block      = 1 << 20
 	chunk      = 64 << 10 // of data in a frame
-	sumSize    = 32
+	sumSize    = 4
+	hashSize   = 32
 	maxGroups  = 2000
 	maxEntry   = 8 << 10
 	maxText    = 1 << 10
@@ -91,7 +96,7 @@ func bounds(k kind) (low, high int, ok bool) {
 	case kindDone, kindBusy:
 		return 0, 0, true
 	case kindWant:
-		return wantHead, wantHead + maxGroups*sumSize, true
+		return wantHead, wantHead + maxGroups*hashSize, true
 	case kindRefused:
 		return 4, 4 + maxText, true
 	case kindFinal:

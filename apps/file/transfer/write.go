@@ -1,12 +1,11 @@
 package transfer
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -35,13 +34,12 @@ type writing struct {
 	dropped bool     // what comes is dropped
 	waits   bool     // for where the content begins
 	at      int64
-	filled  int64 // of the block that comes
-	hash    hash.Hash
+	filled  int64  // of the block that comes
+	crc     uint32 // of it so far
 }
 
 // prepare tells the sender what is here of a file. refusal is why it is not wanted, or nil.
 func (w *writing) prepare(refusal error) error {
-	w.hash = sha256.New()
 	w.waits = w.large(w.o)
 	if refusal == nil {
 		refusal = w.look()
@@ -110,7 +108,7 @@ func (w *writing) key() string {
 	return fmt.Sprint(w.Size, w.Time)
 }
 
-// offer sends the sums of what is here: of an earlier attempt, or of a file of the same size that
+// offer sends the hashes of what is here: of an earlier attempt, or of a file of the same size that
 // stands under the name.
 func (w *writing) offer() error {
 	w.meter.Step.Store(Comparing)
@@ -121,21 +119,21 @@ func (w *writing) offer() error {
 	}
 	blocks := (have + block - 1) / block
 	group := max((blocks+maxGroups-1)/maxGroups, 1)
-	var sums []byte
+	var hashes []byte
 	for at := int64(0); at < have; at += group * block {
-		sum, err := sumOf(f, at, min(at+group*block, have))
+		hash, err := hashOf(f, at, min(at+group*block, have))
 		if err != nil {
-			sums = nil // the disk does not give it back: all of it comes again
+			hashes = nil // the disk does not give it back: all of it comes again
 			break
 		}
-		sums = append(sums, sum[:]...)
+		hashes = append(hashes, hash[:]...)
 	}
 	head = binary.BigEndian.AppendUint32(head, uint32(group))
 	flags := []byte{0}
 	if whole {
 		flags[0] = 1
 	}
-	return errors.Join(w.send(kindWant, head, flags, sums), w.flush())
+	return errors.Join(w.send(kindWant, head, flags, hashes), w.flush())
 }
 
 // candidate returns a file of which the beginning may be that of the one that comes, and how much of
@@ -292,7 +290,7 @@ func (w *writing) data(p []byte) (over bool, err error) {
 		return false, fmt.Errorf("%w: a block of %v without a sum", errProtocol, w.name)
 	}
 	if !w.dropped {
-		w.hash.Write(p)
+		w.crc = crc32.Update(w.crc, castagnoli, p)
 		err := w.open()
 		if err == nil {
 			_, err = w.out.WriteAt(p, w.at)
@@ -319,7 +317,7 @@ func (w *writing) hole(n int64) error {
 	zero := make([]byte, min(n, chunk))
 	for left := n; left > 0 && !w.dropped; left -= int64(len(zero)) {
 		zero = zero[:min(left, int64(len(zero)))]
-		w.hash.Write(zero)
+		w.crc = crc32.Update(w.crc, castagnoli, zero)
 	}
 	w.at += n
 	w.filled += n
@@ -349,10 +347,10 @@ func (w *writing) sum(p []byte) (over bool, err error) {
 		return false, fmt.Errorf("%w: a sum within a block of %v", errProtocol, w.name)
 	}
 	w.filled = 0
-	if !w.dropped && [sumSize]byte(p) != [sumSize]byte(w.hash.Sum(nil)) {
+	if !w.dropped && binary.BigEndian.Uint32(p) != w.crc {
 		return false, fmt.Errorf("%w: what came of %v is damaged", errProtocol, w.name)
 	}
-	w.hash.Reset()
+	w.crc = 0
 	if w.at < w.Size {
 		return false, nil
 	}
