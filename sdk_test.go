@@ -31,7 +31,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"runtime"
 
 	"echoing/sdk"
@@ -60,44 +59,9 @@ func serve() {
 	}
 }
 
-// What an app may do to others: all of it without end.
-
-func spin() {
-	for {
-	}
-}
-
-func flood() {
-	for {
-		fmt.Println(os.Environ())
-	}
-}
-
-func allocate() {
-	var all [][]byte
-	for {
-		b := make([]byte, 1<<20)
-		for i := range b {
-			b[i] = 1
-		}
-		all = append(all, b)
-	}
-}
-
-func bomb() {
-	for {
-		if c := exec.Command("./echoing", "bomb"); c.Start() == nil {
-			go c.Wait()
-		}
-	}
-}
-
 func main() {
-	switch {
-	case len(os.Args) == 1:
-	case os.Args[1] == "bomb":
-		bomb()
-	default:
+	if len(os.Args) > 1 {
+		harm(os.Args[1])
 		serve()
 	}
 	listener, err := sdk.Listen()
@@ -115,14 +79,76 @@ func main() {
 		}
 	})
 	http.HandleFunc("/hello", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
-	for path, harm := range map[string]func(){"/spin": spin, "/flood": flood, "/allocate": allocate, "/bomb": bomb} {
-		http.HandleFunc(path, func(http.ResponseWriter, *http.Request) {
-			for range runtime.NumCPU() {
-				go harm()
-			}
-		})
-	}
+	http.HandleFunc("/harm/{kind}", func(_ http.ResponseWriter, r *http.Request) {
+		for range runtime.NumCPU() {
+			go keepOn(r.PathValue("kind"))
+		}
+	})
 	log.Fatal(http.Serve(listener, nil))
+}
+`
+
+// harm is the file of the app echoing that harms others: all of it without end. What takes memory or starts processes
+// does so in processes of its own, so that the app goes on where they cannot.
+const harm = `package main
+
+import (
+	"bytes"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+)
+
+// keepOn does harm of a kind without end.
+func keepOn(kind string) {
+	switch kind {
+	case "allocate", "bomb":
+		for {
+			c := exec.Command("./echoing", kind)
+			c.Env = append(os.Environ(), "GOMAXPROCS=1")
+			c.Run()
+		}
+	case "flood":
+		for {
+			fmt.Println(os.Environ())
+		}
+	case "spin":
+		for {
+		}
+	}
+}
+
+// harm is a process that does harm of a kind.
+func harm(kind string) {
+	switch kind {
+	case "allocate":
+		for all := [][]byte{}; ; {
+			all = append(all, bytes.Repeat([]byte{1}, 1<<20))
+		}
+	case "bomb":
+		bomb()
+	}
+}
+
+// bomb starts processes that do the same, by a call of the system alone: the runtime ends where it gets no thread.
+// So some are left for the app, which would end otherwise, and all of this with it.
+func bomb() {
+	const limitOfProcesses, left = 6, 8
+	var most syscall.Rlimit
+	if err := syscall.Getrlimit(limitOfProcesses, &most); err != nil {
+		log.Fatal(err)
+	}
+	most.Cur -= left
+	if err := syscall.Setrlimit(limitOfProcesses, &most); err != nil {
+		log.Fatal(err)
+	}
+	runtime.LockOSThread()
+	for {
+		syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	}
 }
 `
 
@@ -133,7 +159,7 @@ func echoingApp(t testing.TB) string {
 	dir := filepath.Join(t.TempDir(), "echoing")
 	sdk, err := os.ReadFile(filepath.Join("apps", "external", "sdk", "sdk.go"))
 	err = errors.Join(err, os.MkdirAll(filepath.Join(dir, "sdk"), 0o755))
-	for name, text := range map[string]string{"main.go": echoing, "sdk/sdk.go": string(sdk), "go.mod": "module echoing\n\ngo 1.24\n",
+	for name, text := range map[string]string{"main.go": echoing, "harm.go": harm, "sdk/sdk.go": string(sdk), "go.mod": "module echoing\n\ngo 1.24\n",
 		"app.json": `{"name": "echoing", "version": "1", "exec": {"any": ["echoing"]}, "command": "say it again"}`} {
 		err = errors.Join(err, os.WriteFile(filepath.Join(dir, filepath.FromSlash(name)), []byte(text), 0o644))
 	}
@@ -284,31 +310,6 @@ func asking(b *testing.B) func(string) {
 		if text, err := io.ReadAll(resp.Body); string(text) != "hello" || err != nil {
 			b.Fatal(string(text), err)
 		}
-	}
-}
-
-// BenchmarkBeside is a ping-pong through a tunnel, alone and beside an app that does harm with as many threads as
-// there are processors: `go test -run '^$' -bench Beside .`
-func BenchmarkBeside(b *testing.B) {
-	w, open := appWorld(b)
-	for _, name := range []string{"alone", "spin", "flood", "allocate", "bomb"} {
-		if name != "alone" {
-			w.ztm("second", "app", "call", "echoing", "/"+name)
-		}
-		b.Run(name, func(b *testing.B) {
-			c := open("tunnel/tcp/echo")
-			defer c.Close()
-			one := []byte{1}
-			timed(b, func() {
-				if _, err := c.Write(one); err != nil {
-					b.Fatal(err)
-				}
-				if _, err := io.ReadFull(c, one); err != nil {
-					b.Fatal(err)
-				}
-			})
-		})
-		w.ztm("second", "app", "restart", "echoing")
 	}
 }
 
