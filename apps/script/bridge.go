@@ -82,7 +82,7 @@ func (a *App) bridge() (far *os.File, stop func(), err error) {
 func (a *App) serveBridge(ctx context.Context, near net.Conn) {
 	defer near.Close()
 	way := &http.Transport{DialContext: a.dial, DisableKeepAlives: true, DisableCompression: true, ResponseHeaderTimeout: fetchTimeout}
-	r := bufio.NewReader(near)
+	r, w := bufio.NewReader(near), bufio.NewWriter(near)
 	for {
 		req, err := http.ReadRequest(r)
 		if err != nil {
@@ -97,7 +97,7 @@ func (a *App) serveBridge(ctx context.Context, near net.Conn) {
 			resp = failed(req, err)
 		}
 		framed(resp)
-		err = resp.Write(near)
+		err = errors.Join(resp.Write(w), w.Flush())
 		resp.Body.Close()
 		if err != nil {
 			return

@@ -1,7 +1,11 @@
 package script
 
 import (
+	"bufio"
 	"bytes"
+	"io"
+	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -118,5 +122,36 @@ func TestWhatIsNotAboutTheLanguageIsLeftOut(t *testing.T) {
 	got := language([]string{"LANG=C", "LC_ALL=x\ny", "PATH=/x", "LC_TIME=de", "LD_PRELOAD=x", "TERM"})
 	if diff := cmp.Diff([]string{"LANG=C", "LC_TIME=de"}, got); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
+	}
+}
+
+// pieces is a connection that says what each write to it is.
+type pieces struct {
+	net.Conn
+	wrote chan string
+}
+
+func (p pieces) Write(b []byte) (int, error) {
+	p.wrote <- string(b)
+	return p.Conn.Write(b)
+}
+
+func TestAnAnswerGoesToTheEngineInOnePiece(t *testing.T) {
+	near, far := net.Pipe()
+	p, ended := pieces{near, make(chan string, 64)}, make(chan struct{})
+	go func() { // ends with the pipe
+		defer close(ended)
+		new(App).serveBridge(t.Context(), p)
+	}()
+	io.WriteString(far, "GET / HTTP/1.1\r\nHost: elsewhere\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(far), nil)
+	if err != nil || resp.Header.Get(bridgeError) == "" {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	far.Close()
+	<-ended
+	close(p.wrote)
+	if n := len(p.wrote); n != 1 {
+		t.Errorf("%d pieces", n)
 	}
 }

@@ -155,7 +155,7 @@ func (e *exchange) join(ctx context.Context, w http.ResponseWriter) {
 	defer c.Close()
 	c.SetDeadline(time.Time{}) // of the server, for requests
 	e.resp.Body = http.NoBody
-	if e.resp.Write(c) == nil {
+	if contract.Send(c, e.resp, e.in) == nil {
 		splice.Join(ctx, contract.Buffered(c, rw.Reader), contract.Buffered(e.conn, e.in))
 	}
 }

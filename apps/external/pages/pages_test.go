@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,6 +105,58 @@ func TestAWebSocketReachesTheApp(t *testing.T) {
 	}
 	if text, err := io.ReadAll(in); string(text) != "first HELLO\n" || err != nil {
 		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// counted is a listener whose connections count what is written to them.
+type counted struct {
+	net.Listener
+	writes atomic.Int32
+}
+
+func (l *counted) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return countedConn{c.(*net.TCPConn), l}, nil
+}
+
+type countedConn struct {
+	*net.TCPConn
+	of *counted
+}
+
+func (c countedConn) Write(p []byte) (int, error) {
+	c.of.writes.Add(1)
+	return c.TCPConn.Write(p)
+}
+
+func TestTheBrowserHasTheAnswerToAWebSocketInOnePiece(t *testing.T) {
+	s := httptest.NewUnstartedServer(nil)
+	p := New(s.Listener.Addr(), speaking, "/")
+	l := &counted{Listener: s.Listener}
+	s.Config.Handler, s.Listener = p, l
+	s.Start()
+	defer s.Close()
+	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nCookie: "+p.name+"="+p.cookie+"\r\n\r\n")
+	in := bufio.NewReader(c)
+	if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	_, err = in.Peek(len("first"))
+	n := l.writes.Load()
+	io.WriteString(c, "\n") // the app ends
+	if text, cut := io.ReadAll(in); string(text) != "first \n" || err != nil || cut != nil {
+		t.Fatalf("%q, %v, %v", text, err, cut)
+	}
+	if n > 2 {
+		t.Errorf("%d writes, and not one for the answer and one for what came with it", n)
 	}
 }
 
