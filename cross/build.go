@@ -20,6 +20,7 @@ type Release struct {
 	Commit   string             // empty where there is no git repository
 	Built    time.Time          // of the commit, or $SOURCE_DATE_EPOCH
 	Overlays map[Profile]string // see writeOverlays
+	Linker   string             // of the router profile: the argument for -toolexec; empty: Go's own
 	Manual   []artifact         // pages for man; none where nothing is packed
 }
 
@@ -38,6 +39,9 @@ func newRelease(ctx context.Context, version, scratch string) (Release, error) {
 	r.Root = filepath.Dir(gomod)
 	if r.Overlays, err = writeOverlays(scratch, goroot, r.Root); err != nil {
 		return r, fmt.Errorf("overlay: %w", err)
+	}
+	if r.Linker, err = makeLinker(ctx, scratch, goroot, r.Root); err != nil {
+		return r, fmt.Errorf("linker: %w", err)
 	}
 	if r.Built, err = commitTime(ctx, r.Root); err != nil {
 		return r, err
@@ -79,7 +83,11 @@ func describe(ctx context.Context, r Release) string {
 
 // build links the target into the file out.
 func (r Release) build(ctx context.Context, t Target, out string) error {
-	cmd := r.command(ctx, t, out)
+	return quiet(ctx, r.command(ctx, t, out))
+}
+
+// quiet runs a command whose output is of interest when it fails.
+func quiet(ctx context.Context, cmd *exec.Cmd) error {
 	var messages bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &messages, &messages
 	if err := cmd.Run(); err != nil {
@@ -93,6 +101,9 @@ func (r Release) command(ctx context.Context, t Target, out string, linker ...st
 	flags := append([]string{"-s", "-w", "-buildid=", "-X main.version=" + r.Version, "-X main.commit=" + r.Commit, "-X main.built=" + r.Built.Format(time.RFC3339)}, linker...)
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-overlay", r.Overlays[t.Profile], "-tags", t.Tags() + r.terminal(t),
 		"-ldflags", strings.Join(flags, " "), "-o", out}, t.CompilerFlags()...)
+	if t.Profile == Router && r.Linker != "" {
+		args = append(args, "-toolexec", r.Linker)
+	}
 	cmd := exec.CommandContext(ctx, "go", append(args, ".")...)
 	cmd.Dir = r.Root
 	cmd.Env = append(os.Environ(), t.Env()...)

@@ -88,7 +88,7 @@ func shells(t *testing.T) [][]string {
 	return out
 }
 
-func elf(class, data byte) string { return "\x7fELF" + string([]byte{class, data}) + "rest" }
+func elfFile(class, data byte) string { return "\x7fELF" + string([]byte{class, data}) + "rest" }
 
 func openWrt(arch string) map[string]string {
 	return map[string]string{"etc/openwrt_release": "DISTRIB_ID='OpenWrt'\nDISTRIB_ARCH='" + arch + "'\n"}
@@ -110,14 +110,14 @@ func TestInstallFindsTheBinary(t *testing.T) {
 		{"Raspberry Pi 1", device{uname: "Linux armv6l 6.1.0"}, "linux/arm5", "usr/local/bin"},
 		{"ARM with VFP", device{uname: "Linux armv7l 6.1.0", files: map[string]string{"proc/cpuinfo": "Features : half thumb vfpv3 neon\n"}}, "linux/armv7", "usr/local/bin"},
 		{"ARM without", device{uname: "Linux armv7l 6.1.0", files: map[string]string{"proc/cpuinfo": "Features : half thumb\n"}}, "linux/arm5", "usr/local/bin"},
-		{"MIPS, little", device{uname: "Linux mips 4.14.0", files: map[string]string{"bin/sh": elf(1, 1)}}, "linux/mipsle", "usr/local/bin"},
-		{"MIPS, big", device{uname: "Linux mips 4.14.0", files: map[string]string{"bin/sh": elf(1, 2)}}, "linux/mips", "usr/local/bin"},
-		{"MIPS64, big", device{uname: "Linux mips64 5.4.0", files: map[string]string{"bin/sh": elf(2, 2)}}, "linux/mips64", "usr/local/bin"},
-		{"MIPS64, little", device{uname: "Linux mips64 5.4.0", files: map[string]string{"bin/sh": elf(1, 1)}}, "linux/mips64le", "usr/local/bin"},
+		{"MIPS, little", device{uname: "Linux mips 4.14.0", files: map[string]string{"bin/sh": elfFile(1, 1)}}, "linux/mipsle", "usr/local/bin"},
+		{"MIPS, big", device{uname: "Linux mips 4.14.0", files: map[string]string{"bin/sh": elfFile(1, 2)}}, "linux/mips", "usr/local/bin"},
+		{"MIPS64, big", device{uname: "Linux mips64 5.4.0", files: map[string]string{"bin/sh": elfFile(2, 2)}}, "linux/mips64", "usr/local/bin"},
+		{"MIPS64, little", device{uname: "Linux mips64 5.4.0", files: map[string]string{"bin/sh": elfFile(1, 1)}}, "linux/mips64le", "usr/local/bin"},
 		{"RISC-V", device{uname: "Linux riscv64 6.6.0"}, "linux/riscv64", "usr/local/bin"},
 		{"LoongArch, new world", device{uname: "Linux loongarch64 5.19.0"}, "linux/loong64", "usr/local/bin"},
 		{"LoongArch, old world", device{uname: "Linux loongarch64 4.19.0-19-loongson"}, "of the old world", ""},
-		{"MIPS64, old kernel", device{uname: "Linux mips64 4.1.0", files: map[string]string{"bin/sh": elf(2, 1)}}, "needs 4.8 or later", ""},
+		{"MIPS64, old kernel", device{uname: "Linux mips64 4.1.0", files: map[string]string{"bin/sh": elfFile(2, 1)}}, "needs 4.8 or later", ""},
 		{"old kernel", device{uname: "Linux x86_64 2.6.32"}, "needs 3.2 or later", ""},
 		{"Termux", device{uname: "Linux aarch64 5.4.0", env: termux}, "android/arm64", "data/data/com.termux/files/usr/bin"},
 		{"Termux, 32 bits", device{uname: "Linux armv8l 4.9.0", env: termux}, "linux/arm5", "data/data/com.termux/files/usr/bin"},

@@ -8,6 +8,7 @@
 //	go run ./cross -check                           the sizes that have budgets, against budgets.txt
 //	go run ./cross -link                            that every target links, and nothing else; with -check the sizes as well
 //	go run ./cross -bare                            binaries and checksums, without packages
+//	go run ./cross -only linux/mipsle -lines FILE   the lines of a trace that a router has printed
 //
 //	targets.go -> build.go (go build, overlay.go; two at a time) -> archive.go, packages.go, image.go -> SHA256SUMS -> sizes.go
 //
@@ -62,6 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	check := flags.Bool("check", false, "build what has a budget and fail if it is exceeded; write nothing")
 	link := flags.Bool("link", false, "build and throw away: do all targets link? With -check, compare those that have a budget")
 	bare := flags.Bool("bare", false, "write the binaries and their sums, and no packages")
+	trace := flags.String("lines", "", "print the trace of a stack in this `file` with lines; a dash is standard input; it is of the one target of -only")
 	list := flags.Bool("list", false, "list the targets")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -89,7 +91,40 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if *check {
 		j.budgets = budgets
 	}
+	if *trace != "" {
+		return j.lines(ctx, *trace, stdout)
+	}
 	return j.run(ctx, *version, stdout, stderr)
+}
+
+// lines prints a trace with its lines.
+func (j job) lines(ctx context.Context, path string, stdout io.Writer) error {
+	if len(j.targets) != 1 {
+		return fmt.Errorf("-lines: say with -only which target the trace is of")
+	}
+	var trace []byte
+	var err error
+	if path == "-" {
+		trace, err = io.ReadAll(os.Stdin)
+	} else {
+		trace, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return err
+	}
+	scratch, err := os.MkdirTemp("", "ztm-cross-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	if j.release, err = newRelease(ctx, "", scratch); err != nil {
+		return err
+	}
+	l, err := j.release.lines(ctx, j.targets[0], scratch)
+	if err != nil {
+		return err
+	}
+	return l.write(stdout, string(trace))
 }
 
 // run builds, prints the table, and compares it with the budgets.
