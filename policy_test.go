@@ -148,7 +148,7 @@ var arrows = []arrow{
 	{"tunnel/direct", nil, "two devices meet without knowing a mesh"},
 	{"tunnel/direct/directtest", []string{"tunnel/direct"}, "it is for tests"},
 	{"tunnel/datagram", []string{"tunnel/buffer", "tunnel/direct", "tunnel/pause"}, "datagrams are sealed and carried without knowing a flow or a mesh"},
-	{"tunnel", []string{"tunnel/answer", "tunnel/direct", "tunnel/gather", "tunnel/h2", "tunnel/handshake", "tunnel/identity", "tunnel/tuning"}, "the transport knows neither what it carries nor for whom"},
+	{"tunnel", []string{"tunnel/answer", "tunnel/direct", "tunnel/gather", "tunnel/h2", "tunnel/handshake", "tunnel/identity", "tunnel/race", "tunnel/tuning"}, "the transport knows neither what it carries nor for whom"},
 	{"tunnel/answer", nil, "everybody answers in one way, whoever they are"},
 	{"tunnel/handshake", nil, "a handshake is watched from below, before anybody knows who it is with"},
 	{"tunnel/identity", []string{"tunnel/identity/document"}, "who a peer is depends on nobody else"},

@@ -5,12 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"syscall"
 	"time"
 
+	"ztm/tunnel/answer"
 	"ztm/tunnel/direct"
+	"ztm/tunnel/race"
 )
 
 // Timeouts for setting up a connection, and for the acknowledgement of data by a peer.
@@ -26,12 +30,15 @@ type Dialer struct {
 	Proxy *Proxy // nil is none
 }
 
+// Direct reports whether a hub is dialled by this machine, and not by a proxy.
+func (d *Dialer) Direct(address string) bool { return d.Proxy == nil || d.Proxy.direct(address) }
+
 // Dial opens a TCP connection to a hub. A failure of the proxy is a [*ProxyError].
 func (d *Dialer) Dial(ctx context.Context, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
 	nd := &net.Dialer{KeepAliveConfig: KeepAlive(), Control: controlDial}
-	if d.Proxy == nil || d.Proxy.direct(address) {
+	if d.Direct(address) {
 		return nd.DialContext(ctx, "tcp", address)
 	}
 	return d.Proxy.dial(ctx, nd, address)
@@ -68,14 +75,72 @@ func KeepAlive() net.KeepAliveConfig {
 	return net.KeepAliveConfig{Enable: true, Idle: 75 * time.Second, Interval: 10 * time.Second, Count: 3}
 }
 
-// dialTLS connects and completes the handshake. The second connection is what TLS runs on.
-func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config) (*tls.Conn, *RecordConn, error) {
-	raw, err := d.Dial(ctx, address)
+// mostPlaces is the most addresses of one name that are tried.
+const mostPlaces = 16
+
+// placeDelay is how long a place may take before the next one of the same name is tried as well.
+const placeDelay = 300 * time.Millisecond
+
+// Lookup returns the addresses of a host, as [net.Resolver.LookupNetIP] does.
+type Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+
+// Places returns where a hub may be, as ip:port: behind one name there may be several hubs.
+func Places(ctx context.Context, lookup Lookup, address string) (places []string, err error) {
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+	defer cancel()
+	addrs, err := lookup(ctx, "ip", host)
+	for _, a := range addrs[:min(len(addrs), mostPlaces)] {
+		places = append(places, net.JoinHostPort(a.Unmap().String(), port))
+	}
+	return places, err
+}
+
+// dialTLS connects and completes the handshake. The second connection is what TLS runs on. A proxy
+// chooses a place by itself.
+func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config) (*tls.Conn, *RecordConn, error) {
+	config = named(config, address)
+	places := []string{address}
+	if d.Direct(address) {
+		if all, err := Places(ctx, net.DefaultResolver.LookupNetIP, address); err == nil && len(all) > 0 {
+			places = all
+		}
+	}
+	return reach(ctx, d, places, config)
+}
+
+// reach completes the handshake with the first of some places whose hub is the one that config wants:
+// it may be another's, or one that says nothing.
+func reach(ctx context.Context, d *Dialer, places []string, config *tls.Config) (*tls.Conn, *RecordConn, error) {
+	got, i, errs := race.First(ctx, len(places), placeDelay, func(ctx context.Context, i int) (io.Closer, error) {
+		return shake(ctx, d, places[i], config)
+	})
+	if i < 0 {
+		return nil, nil, answer.Join(errs...)
+	}
+	s := got.(*shaken)
+	return s.Conn, s.below, nil
+}
+
+// shaken is a connection whose handshake is complete.
+type shaken struct {
+	*tls.Conn
+	below *RecordConn
+}
+
+// Close does not wait for the other end, as that of [tls.Conn] may.
+func (s *shaken) Close() error { return s.below.Close() }
+
+func shake(ctx context.Context, d *Dialer, place string, config *tls.Config) (*shaken, error) {
+	raw, err := d.Dial(ctx, place)
+	if err != nil {
+		return nil, err
 	}
 	below := &RecordConn{Conn: raw}
-	c := tls.Client(below, named(config, address))
+	c := tls.Client(below, config)
 	ctx, cancel := context.WithTimeout(ctx, HandshakeTimeout)
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {
@@ -86,10 +151,10 @@ func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config)
 		if isAlert(err, alertNoProtocol) {
 			err = fmt.Errorf("%w: it does not speak %s", ErrVersion, strings.Join(config.NextProtos, " or "))
 		}
-		return nil, nil, fmt.Errorf("handshake with %s: %w", address, err)
+		return nil, fmt.Errorf("handshake with %s: %w", place, err)
 	}
 	below.Meter.Over()
-	return c, below, nil
+	return &shaken{c, below}, nil
 }
 
 // named returns a configuration that says in its handshake for which host it is, unless it says so

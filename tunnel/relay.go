@@ -67,7 +67,7 @@ func DialRelay(ctx context.Context, d *Dialer, address string, config *tls.Confi
 	if err != nil {
 		return nil, err
 	}
-	return &Relay{c, below.Conn, d.Proxy != nil && !d.Proxy.direct(address)}, nil
+	return &Relay{c, below.Conn, !d.Direct(address)}, nil
 }
 
 // DialRelay is [DialRelay] to the hub of the session: behind one name there may be several.

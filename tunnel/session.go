@@ -42,7 +42,7 @@ func Open(ctx context.Context, d *Dialer, address string, config *tls.Config) (*
 		return nil, err
 	}
 	s := &Session{conn: c, address: address, done: make(chan struct{})}
-	if d.Proxy == nil || d.Proxy.direct(address) {
+	if d.Direct(address) {
 		s.at = below.RemoteAddr().String()
 	}
 	s.watch = &watched{Conn: c, below: below.Gather(), closed: s.gone}

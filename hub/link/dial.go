@@ -19,9 +19,6 @@ import (
 // name there may be several hubs, by several addresses of the name or by a proxy that chooses one
 // by chance, so a hub that answers need not be the one that was wanted.
 
-// mostAddresses is the most addresses of one name that are tried.
-const mostAddresses = 16
-
 // place is where a hub may be.
 type place struct {
 	name    string // host:port as somebody wrote it
@@ -30,19 +27,13 @@ type place struct {
 
 // places returns the addresses of a name.
 func (l *Links) places(ctx context.Context, name string) ([]place, error) {
-	host, port, err := net.SplitHostPort(name)
+	all, err := tunnel.Places(ctx, l.c.Lookup, name)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, tunnel.DialTimeout)
-	defer cancel()
-	addrs, err := l.c.Lookup(ctx, "ip", host)
-	if err != nil {
-		return nil, err
-	}
-	var out []place
-	for _, a := range addrs[:min(len(addrs), mostAddresses)] {
-		out = append(out, place{name, net.JoinHostPort(a.Unmap().String(), port)})
+	out := make([]place, len(all))
+	for i, address := range all {
+		out[i] = place{name, address}
 	}
 	return out, nil
 }

@@ -22,7 +22,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -95,7 +94,7 @@ type Config struct {
 	Log         *slog.Logger
 
 	// Lookup returns the addresses of a host; nil asks the system.
-	Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	Lookup tunnel.Lookup
 
 	// Zero means the default.
 	Ping   time.Duration // between two pings to another hub: 1 s
