@@ -173,7 +173,8 @@ func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, in api.Join
 
 // askMembership asks the hub that answers first, and where that one cannot say now, the others.
 func (a *Agent) askMembership(ctx context.Context, addresses []string, config *tls.Config, req tunnel.JoinRequest) ([]byte, error) {
-	var errs []error
+	var errs, refusals []error
+	var refused []string
 	for left := slices.Clone(addresses); len(left) > 0; {
 		j, i, failed := race.First(ctx, len(left), control.RaceDelay, func(ctx context.Context, i int) (io.Closer, error) {
 			j, err := tunnel.DialJoin(ctx, a.dialer, left[i], config)
@@ -191,10 +192,10 @@ func (a *Agent) askMembership(ctx context.Context, addresses []string, config *t
 		if err == nil || errors.As(err, &r) && r.Code != answer.Unavailable && r.Code != answer.Broken {
 			return der, answer.Lost(err)
 		}
-		errs = append(errs, control.HubError(left[i], err))
+		refused, refusals = append(refused, left[i]), append(refusals, err)
 		left = slices.Delete(left, i, i+1)
 	}
-	return nil, answer.Errorf(answer.Unavailable, "%v", answer.Join(errs...))
+	return nil, answer.Errorf(answer.Unavailable, "%v", answer.Join(append(errs, control.HubErrors(refused, refusals)...)...))
 }
 
 // registration is what registers a membership that is not kept yet: a certificate and a record.

@@ -90,3 +90,22 @@ func HubError(address string, err error) error {
 	}
 	return fmt.Errorf("hub %s: %w", address, err)
 }
+
+// HubErrors is HubError for several hubs, in their order: those that say the same are named together.
+func HubErrors(addresses []string, errs []error) (out []error) {
+	said := map[string]string{} // the addresses, by what hubs there said
+	for i, err := range errs {
+		if was, again := said[err.Error()]; again {
+			said[err.Error()] = was + ", " + addresses[i]
+		} else {
+			said[err.Error()] = addresses[i]
+		}
+	}
+	for _, err := range errs {
+		if all, ok := said[err.Error()]; ok {
+			out = append(out, HubError(all, err))
+			delete(said, err.Error())
+		}
+	}
+	return out
+}

@@ -6,7 +6,7 @@ import (
 )
 
 // Join is [errors.Join] on one line: what is said of several hubs or peers goes into tables, into
-// brackets, and behind the name of a mesh.
+// brackets, and behind the name of a mesh. What two say is said once.
 func Join(errs ...error) error {
 	errs = slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
 	switch len(errs) {
@@ -21,9 +21,11 @@ func Join(errs ...error) error {
 type joined []error
 
 func (j joined) Error() string {
-	texts := make([]string, len(j))
-	for i, err := range j {
-		texts[i] = err.Error()
+	var texts []string
+	for _, err := range j {
+		if text := err.Error(); !slices.Contains(texts, text) {
+			texts = append(texts, text)
+		}
 	}
 	return strings.Join(texts, "; ")
 }
