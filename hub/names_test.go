@@ -160,7 +160,7 @@ func TestAnotherHubOfAMeshSaysWhatIsMissing(t *testing.T) {
 		t.Errorf("the only hub says %q", got)
 	}
 	dir := t.TempDir()
-	second := startIn(t, dir, founded(t, first.ca))
+	second := startIn(t, dir, founded(t, first.ca), func(c *Config) { c.Names = []string{"hub2.test:8888"} })
 	if note(second) == "" {
 		t.Error("a second hub says nothing")
 	}
@@ -168,5 +168,8 @@ func TestAnotherHubOfAMeshSaysWhatIsMissing(t *testing.T) {
 	second.stop()
 	if again := startIn(t, dir, func(c *Config) { c.Permit = permit }); note(again) == "" {
 		t.Error("a second hub says nothing in its second start")
+	}
+	if got := note(startIn(t, t.TempDir(), founded(t, first.ca))); got != "" {
+		t.Errorf("a hub in the place of one that was lost says %q", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"ztm/tunnel/identity"
@@ -222,9 +223,6 @@ func firstStart(st *State, o Options) (me Self, permit string, err error) {
 		return Self{}, "", fmt.Errorf("%w: move it away, or name another file for the permit of the new mesh", err)
 	default:
 		o.Log.Info("joining the mesh of the root permit that was found, as a hub", "permit", o.Permit, "mesh", ca.Mesh())
-		if o.PermitGiven {
-			o.Log.Warn(InsteadOfRoot)
-		}
 		if len(o.Names) == 0 {
 			o.Names = root.Bootstraps
 		}
@@ -236,7 +234,13 @@ func firstStart(st *State, o Options) (me Self, permit string, err error) {
 	if err != nil {
 		return Self{}, "", err
 	}
-	me.Another = root != nil && o.PermitGiven // a permit in the data directory is from an interrupted start
+	if root != nil && o.PermitGiven { // a permit in the data directory is from an interrupted start
+		if me.Another = !replaces(me, root); me.Another {
+			o.Log.Warn(InsteadOfRoot)
+		} else {
+			o.Log.Warn("the permit has the CA key of the mesh: remove it from this machine", "permit", o.Permit)
+		}
+	}
 	if root == nil {
 		if err := WritePermit(o.Permit, ca, me.Names); err != nil {
 			return Self{}, "", err
@@ -248,6 +252,12 @@ func firstStart(st *State, o Options) (me Self, permit string, err error) {
 		}
 	}
 	return me, permit, st.Change(func(s *Self) { *s = me })
+}
+
+// replaces reports whether a hub is where all of a permit look for one: it is in the place of a hub
+// that was lost.
+func replaces(me Self, root *identity.Permit) bool {
+	return !slices.ContainsFunc(root.Bootstraps, func(name string) bool { return !slices.Contains(me.Names, name) })
 }
 
 // InsteadOfRoot says how a second hub of a mesh is made.
