@@ -7,6 +7,7 @@ import (
 	"ztm/agent/api"
 	"ztm/agent/authority"
 	"ztm/agent/limits"
+	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -14,6 +15,7 @@ import (
 // serveTokens shows and ends the join tokens of this endpoint, and answers devices that wait.
 //
 //	GET tokens, DELETE tokens/ID        those that are open
+//	GET tokens/ID                       how often this one has redeemed a token, for another endpoint of root
 //	DELETE tokens/ID?until=TIME         one that another endpoint of root has made and this one redeems
 //	GET approvals, POST approvals       devices that a person has to approve
 func (m *mesh) serveTokens(w http.ResponseWriter, r *http.Request, name, id string) {
@@ -24,6 +26,9 @@ func (m *mesh) serveTokens(w http.ResponseWriter, r *http.Request, name, id stri
 			all[i].ByName, all[i].RedeemerName = m.nameOf(t.By), m.nameOf(t.Redeemer)
 		}
 		answer.Reply(w, m.log, all, err)
+	case name == "tokens" && r.Method == http.MethodGet:
+		used, revoked, err := m.authority.Book.Use(id)
+		answer.Reply(w, m.log, tunnel.TokenUse{Used: used, Revoked: revoked}, err)
 	case name == "tokens" && r.Method == http.MethodDelete && r.URL.Query().Has("until"):
 		until, err := time.Parse(time.RFC3339, r.URL.Query().Get("until"))
 		if err != nil {

@@ -142,6 +142,49 @@ func TestATokenIsRevokedAtTheEndpointThatRedeemsItBeforeItIsUsed(t *testing.T) {
 	}
 }
 
+func TestTheUsesOfATokenThatAnotherEndpointRedeemsAreSaidWhereItWasMade(t *testing.T) {
+	m, ca, hubs := rootMesh(t, 1)
+	spare := meshOf(t, ca, rootUser)
+	runMesh(t, spare, hubs[0])
+	record, err := identity.SignRecord(identity.Record{ID: spare.agent.self, Name: "spare", Certificate: spare.Membership().Certificate}, spare.agent.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hubs[0].on("GET "+tunnel.PathEndpoints+"/"+string(spare.agent.self), func(w http.ResponseWriter, _ *http.Request) {
+		answer.JSON(w, tunnel.Entry{Record: record, Online: true})
+	})
+	p, err := m.authority.Invite(t.Context(), "bob", nil, api.Invite{Redeemer: string(spare.agent.self), Uses: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv := identity.Invitation{User: "bob", Nonce: p.Token.ID(), Uses: 2, Admitted: time.Now(), Expires: p.Token.Expires(), Redeemer: spare.agent.self}
+	for _, left := range []int{2, 1, 0} {
+		open, err := m.authority.Tokens(t.Context())
+		if err != nil || len(open) != min(left, 1) || left > 0 && (open[0].Left != left || open[0].Elsewhere) {
+			t.Errorf("with %d left: %+v, %v", left, open, err)
+		}
+		if err := spare.authority.Book.Redeem(inv, identity.IDOf([]byte{byte(left)}), time.Now()); left > 0 && err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestATokenOfAUserWhoWasEvictedSinceIsNotOpen(t *testing.T) {
+	m, _, hubs := rootMesh(t, 1)
+	hubs[0].on("POST "+tunnel.PathTrust, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	for _, user := range []string{"bob", "eve"} {
+		if _, err := m.authority.Invite(t.Context(), user, nil, api.Invite{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := m.authority.Evict(t.Context(), "eve", true, ""); err != nil {
+		t.Fatal(err)
+	}
+	if open, err := m.authority.Tokens(t.Context()); err != nil || len(open) != 1 || open[0].User != "bob" {
+		t.Errorf("%+v, %v", open, err)
+	}
+}
+
 func TestHubsThatShareAStoreRedeemATokenTogether(t *testing.T) {
 	m, _, hubs := rootMesh(t, 1)
 	status := tunnel.HubStatus{ID: identity.IDOf([]byte("hub")), KeepsCA: true}

@@ -89,8 +89,9 @@ type Book interface {
 	Redeem(inv identity.Invitation, key identity.ID, now time.Time) error
 
 	// NoteIssued remembers a token that was made here, Issued lists those that have not expired,
-	// and Revoke ends one.
+	// Use says by how many keys one was redeemed here, and Revoke ends one.
 	NoteIssued(inv identity.Invitation, now time.Time) error
+	Use(nonce string) (used int, revoked bool, err error)
 	Issued(now time.Time) ([]Issued, error)
 	Revoke(nonce string, expires time.Time) error
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -165,18 +167,24 @@ func (a *Authority) redeemer(ctx context.Context, in api.Invite) (identity.ID, e
 	return a.Self, nil
 }
 
-// Tokens lists the tokens that were made or redeemed here and are open.
+// Tokens lists the tokens that were made or redeemed here and are open: they are good for one more
+// device.
 func (a *Authority) Tokens(ctx context.Context) ([]api.Token, error) {
 	all, err := a.Book.Issued(a.Verifier.Clock().Now())
 	out := []api.Token{}
+	silent := map[identity.ID]bool{} // redeemers that did not answer are not asked again
 	for _, i := range all {
+		if a.Verifier.Trust().Voids(i.User, i.Admitted) {
+			continue
+		}
 		t := api.Token{ID: i.Nonce, User: i.User, Made: i.Admitted, Until: i.Expires, Uses: i.Uses, Left: i.Uses - i.Used,
 			Ephemeral: i.Ephemeral, Approve: i.Approve, By: i.By, Redeemer: i.Redeemer}
-		if i.Redeemer != a.Self {
-			t.Elsewhere = true
-			if used, err := a.usedAtHub(ctx, i); err == nil {
+		if t.Elsewhere = i.Redeemer != a.Self; t.Elsewhere && !silent[i.Redeemer] {
+			if used, err := a.usedElsewhere(ctx, i); err == nil {
 				t.Left, t.Elsewhere = i.Uses-used.Used, false
 				i.Revoked = i.Revoked || used.Revoked
+			} else {
+				silent[i.Redeemer] = true
 			}
 		}
 		if t.Left > 0 && !i.Revoked {
@@ -185,6 +193,24 @@ func (a *Authority) Tokens(ctx context.Context) ([]api.Token, error) {
 	}
 	return out, err
 }
+
+// usedElsewhere asks how often a token was used: a hub, or another endpoint of root.
+func (a *Authority) usedElsewhere(ctx context.Context, i Issued) (used tunnel.TokenUse, err error) {
+	if a.isHub(ctx, i.Redeemer) {
+		return a.usedAtHub(ctx, i)
+	}
+	ctx, cancel := context.WithTimeout(ctx, tunnel.ProbeTimeout)
+	defer cancel()
+	resp, err := a.Peers.Ask(ctx, i.Redeemer, http.MethodGet, seal.PathAPI+"tokens/"+i.Nonce, nil)
+	if err != nil {
+		return used, err
+	}
+	defer resp.Body.Close()
+	return used, json.NewDecoder(io.LimitReader(resp.Body, mostUse)).Decode(&used)
+}
+
+// mostUse is the most bytes of what another endpoint says of a token.
+const mostUse = 1 << 10
 
 // redeemers are the hubs that redeem a token: the one that it names, as another that keeps the CA key
 // knows nothing of it, or those of them all that can.

@@ -147,6 +147,16 @@ func (b Store) Issued(now time.Time) (all []authority.Issued, err error) {
 	return all, err
 }
 
+// Use implements [authority.Book].
+func (b Store) Use(nonce string) (used int, revoked bool, err error) {
+	err = b.DB.View(func(tx *store.Tx) error {
+		use, err := tokenTable.Get(tx, nonce)
+		used, revoked = use.Used, use.Revoked
+		return err
+	})
+	return used, revoked, err
+}
+
 // Revoke implements [authority.Book].
 func (b Store) Revoke(nonce string, expires time.Time) error {
 	return b.DB.Update(func(tx *store.Tx) error { return tokenTable.Revoke(tx, nonce, unixtime.Of(expires)) })

@@ -84,7 +84,7 @@ func (ca *CA) CheckProof(p Proof, key ed25519.PublicKey, name string, self ID, n
 		return Invitation{}, err
 	}
 	if !hmac.Equal(mac(secret, message), p.MAC) {
-		return Invitation{}, failf(ErrToken, "join token is not valid for this device and name")
+		return Invitation{}, failf(ErrToken, "join token is not valid for this device and name, or was made before the key of the mesh was replaced")
 	}
 	if s.Redeemer != self {
 		return Invitation{}, failf(ErrToken, "join token is to be redeemed by %s, not %s", s.Redeemer, self)
