@@ -16,6 +16,7 @@ import (
 	"ztm/hub/shared"
 	"ztm/hub/state"
 	"ztm/store/backup"
+	"ztm/tunnel/shellwords"
 )
 
 // Command returns `ztm run hub`. version is the version that the hub reports; wrong marks an error
@@ -166,5 +167,5 @@ To join the mesh on an endpoint:
      ztm join my-mesh --as my-first-ep --permit %s
 
 Whoever has the file is root of the mesh. Keep it, and keep it secret: the hub has no copy.
-`, path, file, file)
+`, path, file, shellwords.Here(file))
 }

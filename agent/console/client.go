@@ -19,7 +19,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -28,6 +27,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/shellwords"
 )
 
 // maxAnswer is the most of an answer that is read, in bytes: room for 100,000 endpoints, and an end
@@ -174,11 +174,7 @@ func (c *Console) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	dir := c.data
-	if strings.ContainsAny(dir, " \t'\"") {
-		dir = strconv.Quote(dir)
-	}
-	h := &apps.HintError{Hint: "start it with: ztm run agent --data " + dir}
+	h := &apps.HintError{Hint: "start it with: ztm run agent --data " + shellwords.Here(c.data)}
 	where := api.Location(c.data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):

@@ -313,7 +313,7 @@ func TestTheAgentIsNotThere(t *testing.T) {
 	dir := apitest.New(t, nil).Dir // exists while the test runs
 	for _, tt := range []struct{ data, hint string }{
 		{dir + "/none", "start it with: ztm run agent --data " + dir + "/none"},
-		{dir + "/a b", `start it with: ztm run agent --data "` + dir + `/a b"`},
+		{dir + "/a$b", "start it with: ztm run agent --data '" + dir + "/a$b'"},
 	} {
 		c := New(Config{})
 		c.data = tt.data

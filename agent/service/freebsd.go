@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"ztm/tunnel/shellwords"
 )
 
 // freebsd installs the service with rc.d and daemon(8), which restarts it and sends its log to
@@ -13,12 +15,12 @@ func freebsd(s Spec) Plan {
 	name := strings.ReplaceAll(s.Name(), "-", "_")
 	account := ""
 	if s.Account != "" {
-		account = " -u " + shell(s.Account)
+		account = " -u " + shellwords.POSIX(s.Account)
 	}
 	return Plan{
 		System: "rc.d", Name: name, Dirs: []string{s.Data},
 		Files: []File{{Path: path.Join("/usr/local/etc/rc.d", name), Mode: 0o555,
-			Text: fmt.Sprintf(rcdScript, name, s.Name(), account, shellLine(s.Command()))}},
+			Text: fmt.Sprintf(rcdScript, name, s.Name(), account, shellwords.POSIX(s.Command()...))}},
 		Start:  []Command{run("sysrc", name+"_enable=YES"), run("service", name, "restart")},
 		Stop:   []Command{try("service", name, "onestop"), try("sysrc", "-x", name+"_enable")},
 		Status: run("service", name, "onestatus"), Hint: "/var/log/messages, under " + s.Name(),

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"ztm/tunnel/shellwords"
 )
 
 // launchd installs the service as a daemon, or as an agent of the user who is logged in.
@@ -21,7 +23,7 @@ func launchd(s Spec) Plan {
 	return Plan{
 		System: "launchd", Name: label, Dirs: []string{s.Data},
 		Files:  []File{{Path: file, Mode: 0o644, Text: plist(s, label, log)}},
-		Start:  []Command{try(launchctl("bootout " + target)...), run(launchctl("enable " + target)...), run(launchctl("bootstrap " + domain + " " + shell(file))...)},
+		Start:  []Command{try(launchctl("bootout " + target)...), run(launchctl("enable " + target)...), run(launchctl("bootstrap " + domain + " " + shellwords.POSIX(file))...)},
 		Stop:   []Command{try(launchctl("bootout " + target)...), try(launchctl("disable " + target)...)},
 		Status: run(launchctl("print " + target + " | grep -q 'state = running'")...),
 		Hint:   log,

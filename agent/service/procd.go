@@ -3,6 +3,8 @@ package service
 import (
 	"fmt"
 	"strings"
+
+	"ztm/tunnel/shellwords"
 )
 
 // procd installs the service on OpenWrt. Its options are in /etc/config/ztm, where `uci` and the
@@ -44,7 +46,7 @@ func procd(s Spec) Plan {
 
 // ProcdFiles returns the files that both `ztm start` and the packages for OpenWrt install.
 func ProcdFiles(s Spec) []File {
-	script := fmt.Sprintf(procdScript, shell(s.Exe), s.Role)
+	script := fmt.Sprintf(procdScript, shellwords.POSIX(s.Exe), s.Role)
 	keep := strings.Join([]string{"/etc/config/ztm", s.Data + "/", s.Exe, "/etc/init.d/" + s.Name()}, "\n") + "\n"
 	return []File{
 		{Path: "/etc/init.d/" + s.Name(), Mode: 0o755, Text: script},

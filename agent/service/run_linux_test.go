@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ztm/apps/appstest"
+	"ztm/tunnel/shellwords"
 )
 
 // openWrt is as much of OpenWrt's shell library as the script uses: it prints what procd would be
@@ -93,7 +94,7 @@ func TestServiceScriptsRunNothingOfTheDataDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "it's mine")
 	mark := filepath.Join(dir, "mark")
 	program := File{Path: filepath.Join(dir, "ztm"), Mode: 0o755, Text: "#!/bin/sh\necho ran >&2\n"}
-	variables := File{Path: filepath.Join(dir, "environment"), Mode: 0o644, Text: "touch " + shell(mark) + "\n"}
+	variables := File{Path: filepath.Join(dir, "environment"), Mode: 0o644, Text: "touch " + shellwords.POSIX(mark) + "\n"}
 	for _, f := range []File{program, variables} {
 		if err := f.write(); err != nil {
 			t.Fatal(err)
@@ -105,7 +106,7 @@ func TestServiceScriptsRunNothingOfTheDataDirectory(t *testing.T) {
 	}{
 		{"openrc", "", "command -v start_pre >/dev/null && start_pre; command -v start >/dev/null && start; :"},
 		{"rc.d", "load_rc_config() { :; }; run_rc_command() { ztm_agent_start; }\n", ""},
-		{"procd", "DATA=" + shell(dir) + openWrt, "start_service | sed -n 's/^word //p'"},
+		{"procd", "DATA=" + shellwords.POSIX(dir) + openWrt, "start_service | sed -n 's/^word //p'"},
 		{"sysv", "start-stop-daemon() { :; }\nset -- start\n", ""},
 	}
 	for _, tt := range tests {

@@ -18,6 +18,8 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+
+	"ztm/tunnel/shellwords"
 )
 
 // Spec is a service to be installed.
@@ -115,8 +117,12 @@ func (p Plan) Print(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "# %s (mode %04o%s)\n%s\n", f.Path, f.Mode, note, strings.TrimRight(f.Text, "\n")+"\n")
 	}
+	words := shellwords.POSIX
+	if p.System == "windows" {
+		words = shellwords.Windows
+	}
 	for _, c := range p.Start {
-		fmt.Fprintf(&b, "$ %s\n", shellLine(c.Args))
+		fmt.Fprintf(&b, "$ %s\n", words(c.Args...))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

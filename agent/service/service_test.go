@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -206,28 +205,6 @@ func TestPropertyListsSayWhatTheSpecSays(t *testing.T) {
 		}
 		if diff := cmp.Diff(spec.Command(), got.ProgramArguments); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
-		}
-	}
-}
-
-func TestWordsSurviveTheShell(t *testing.T) {
-	words := []string{"", "a b", "'", `"$HOME" \ $(x) ` + "`y`", "*", "~", "--name=<v>;&|", "ü"}
-	out, err := exec.Command("sh", "-c", `for w in `+shellLine(words)+`; do printf '%s\n' "$w"; done`).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(strings.Join(words, "\n")+"\n", string(out)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-func TestWordsForWindows(t *testing.T) {
-	for in, want := range map[string]string{
-		`C:\ztm.exe`: `C:\ztm.exe`, `C:\Program Files\ztm.exe`: `"C:\Program Files\ztm.exe"`, "": `""`,
-		`a "b"`: `"a \"b\""`, `dir with\`: `"dir with\\"`, `x\" y`: `"x\\\" y"`,
-	} {
-		if got := windowsWord(in); got != want {
-			t.Errorf("%q: got %s, want %s", in, got, want)
 		}
 	}
 }

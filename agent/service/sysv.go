@@ -1,6 +1,10 @@
 package service
 
-import "fmt"
+import (
+	"fmt"
+
+	"ztm/tunnel/shellwords"
+)
 
 // sysv installs the service with an LSB script and start-stop-daemon, which Debian and busybox
 // have. A loop in the script restarts it.
@@ -8,13 +12,13 @@ func sysv(s Spec) Plan {
 	file := "/etc/init.d/" + s.Name()
 	account, log := "", ""
 	if s.Account != "" {
-		account = "--chuid " + shell(s.Account) + " "
-		log = "\t: >\"$LOG\" && chown " + shell(s.Account) + " \"$LOG\"\n"
+		account = "--chuid " + shellwords.POSIX(s.Account) + " "
+		log = "\t: >\"$LOG\" && chown " + shellwords.POSIX(s.Account) + " \"$LOG\"\n"
 	}
 	return Plan{
 		System: "sysv", Name: s.Name(), Dirs: []string{s.Data},
 		Files: []File{{Path: file, Mode: 0o755, Text: fmt.Sprintf(sysvScript,
-			s.Name(), s.Role, shellLine(s.Command()), account, log)}},
+			s.Name(), s.Role, shellwords.POSIX(s.Command()...), account, log)}},
 		// One of the two enables it: the system has the tool of its own family.
 		Start: []Command{try("update-rc.d", s.Name(), "defaults"), try("chkconfig", "--add", s.Name()),
 			try("chkconfig", s.Name(), "on"), run(file, "restart")},

@@ -3,6 +3,8 @@ package service
 import (
 	"fmt"
 	"path"
+
+	"ztm/tunnel/shellwords"
 )
 
 // termux installs the service on Android with termux-services, which is runit. The app Termux:Boot
@@ -10,9 +12,9 @@ import (
 func termux(s Spec) Plan {
 	dir := path.Join(s.Prefix, "var/service", s.Name())
 	sh := path.Join(s.Prefix, "bin/sh")
-	runScript := fmt.Sprintf("#!%s\nexec 2>&1\nexec %s\n", sh, shellLine(s.Command()))
-	logScript := fmt.Sprintf("#!%s\nmkdir -p %s\nexec svlogd -tt %[2]s\n", sh, shell(path.Join(s.Prefix, "var/log/sv", s.Name())))
-	boot := fmt.Sprintf("#!%s\n# Run by the app Termux:Boot.\ntermux-wake-lock\n. %s\n", sh, shell(path.Join(s.Prefix, "etc/profile.d/start-services.sh")))
+	runScript := fmt.Sprintf("#!%s\nexec 2>&1\nexec %s\n", sh, shellwords.POSIX(s.Command()...))
+	logScript := fmt.Sprintf("#!%s\nmkdir -p %s\nexec svlogd -tt %[2]s\n", sh, shellwords.POSIX(path.Join(s.Prefix, "var/log/sv", s.Name())))
+	boot := fmt.Sprintf("#!%s\n# Run by the app Termux:Boot.\ntermux-wake-lock\n. %s\n", sh, shellwords.POSIX(path.Join(s.Prefix, "etc/profile.d/start-services.sh")))
 	service := []string{path.Join(s.Prefix, "bin/sv")}
 	return Plan{
 		System: "termux", Name: s.Name(), Dirs: []string{s.Data},
@@ -23,7 +25,7 @@ func termux(s Spec) Plan {
 		},
 		Start:  []Command{try("termux-wake-lock"), run("sv-enable", s.Name()), run(append(service, "restart", dir)...)},
 		Stop:   []Command{try("sv-disable", s.Name()), try(append(service, "down", dir)...)},
-		Status: run("sh", "-c", shellLine(append(service, "status", dir))+" | grep -q ^run:"),
+		Status: run("sh", "-c", shellwords.POSIX(append(service, "status", dir)...)+" | grep -q ^run:"),
 		Hint:   path.Join(s.Prefix, "var/log/sv", s.Name(), "current"),
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"ztm/apps/appstest"
 	"ztm/apps/cloud"
 	"ztm/apps/cloud/load"
-	"ztm/apps/cloud/state"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -162,14 +161,6 @@ func TestAnInterruptedDownloadSaysHowToGoOn(t *testing.T) {
 	cancel()
 	if err := k.interrupted(d, "/users/alice/x"); err == nil || !strings.Contains(err.Error(), "stays") {
 		t.Error(err)
-	}
-}
-
-func TestAPathIsQuotedForTheShell(t *testing.T) {
-	for path, want := range map[string]string{"/users/a/b.txt": "/users/a/b.txt", "/a b": "'/a b'", "/a'b;rm": `'/a'\''b;rm'`, "/$x": "'/$x'"} {
-		if got := state.Quoted(path); got != want {
-			t.Errorf("%s is %s, want %s", path, got, want)
-		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"ztm/apps"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/shellwords"
 )
 
 // What `ztm app init` begins with.
@@ -61,7 +62,7 @@ func begin(c apps.Console, dir, lang string) error {
 			return err
 		}
 	}
-	fmt.Fprintf(c.Stderr(), "Made %s. %s:\n  ztm app run %s\n", apps.Printable(abs), next, apps.Printable(dir))
+	fmt.Fprintf(c.Stderr(), "Made %s. %s:\n  ztm app run %s\n", apps.Printable(abs), next, shellwords.Here(apps.Printable(dir)))
 	return nil
 }
 

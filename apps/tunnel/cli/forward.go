@@ -18,6 +18,7 @@ import (
 	"ztm/apps/tunnel/traffic"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/shellwords"
 	"ztm/tunnel/splice"
 )
 
@@ -154,7 +155,7 @@ func (c *client) mayReach(ctx context.Context, ep apps.Endpoint, protocol string
 
 // deniedHint adds what can be done about a refusal.
 func deniedHint(err error, target spec.Address) error {
-	return apps.OwnerHint(err, "ztm tunnel allow --target "+target.String()+" --users USER")
+	return apps.OwnerHint(err, "ztm tunnel allow --target "+shellwords.Here(target.String())+" --users USER")
 }
 
 // show prints what happens on a forward.

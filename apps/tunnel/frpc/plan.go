@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"ztm/apps/tunnel/spec"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/shellwords"
 )
 
 // Plan is what to do for the same as a file.
@@ -42,16 +42,8 @@ func (s Step) String() string {
 	for _, name := range slices.Sorted(maps.Keys(s.Options)) {
 		words = append(append(words, "--"+name), s.Options[name]...)
 	}
-	for i, w := range words {
-		if !plain.MatchString(w) {
-			words[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(words, " ")
+	return shellwords.Here(words...)
 }
-
-// plain is a word that a shell leaves as it is.
-var plain = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,\[\]-]+$`)
 
 // Plan returns the commands. server is the endpoint that listens in place of frp's server; "" leaves
 // open which one that is.

@@ -1,0 +1,67 @@
+// Package shellwords writes words so that a shell, or a program on Windows, reads each of them as it
+// was: whatever is in them, it is neither split nor expanded nor run.
+package shellwords
+
+import (
+	"runtime"
+	"strings"
+)
+
+// Here writes words for the shell of this machine: the command that a person is shown, to be copied.
+// What others wrote goes through apps.Printable first.
+func Here(words ...string) string {
+	if runtime.GOOS == "windows" {
+		return Windows(words...)
+	}
+	return POSIX(words...)
+}
+
+// POSIX writes words for sh and the shells that follow it.
+func POSIX(words ...string) string { return each(words, posix) }
+
+// Windows writes words by the rules by which programs on Windows split their command line.
+func Windows(words ...string) string { return each(words, windows) }
+
+func each(words []string, quote func(string) string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = quote(w)
+	}
+	return strings.Join(out, " ")
+}
+
+// posix quotes a word unless all of it is plain. An = at the beginning is not: zsh takes what follows
+// for the name of a program.
+func posix(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_=./:,@+", r)
+	}
+	if word != "" && word[0] != '=' && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// windows quotes a word that has a space or a quote. Backslashes before a quote count double.
+func windows(word string) string {
+	if word != "" && !strings.ContainsAny(word, " \t\"") {
+		return word
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	slashes := 0
+	for _, r := range word {
+		switch r {
+		case '\\':
+			slashes++
+			b.WriteByte('\\')
+			continue
+		case '"':
+			b.WriteString(strings.Repeat(`\`, slashes+1))
+		}
+		slashes = 0
+		b.WriteRune(r)
+	}
+	b.WriteString(strings.Repeat(`\`, slashes) + `"`)
+	return b.String()
+}
