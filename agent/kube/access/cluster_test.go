@@ -2,8 +2,11 @@ package access
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"ztm/apps"
@@ -69,6 +72,15 @@ func TestOneNameIsOneLogin(t *testing.T) {
 }
 
 // TestAClusterHasANameThatCanBeOffered: what it is called goes into the directory of the mesh.
+func TestAFailureIsJSONWhateverAPeerSaid(t *testing.T) {
+	w := httptest.NewRecorder()
+	fail(w, http.StatusBadGateway, "a\a\"\xff\x00")
+	var got struct{ Message string }
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || !strings.HasPrefix(got.Message, "a\a\"") {
+		t.Errorf("%s: %q, %v", w.Body, got.Message, err)
+	}
+}
+
 func TestAClusterHasANameThatCanBeOffered(t *testing.T) {
 	w := newWay(t, "alice")
 	for _, name := range []string{"a/b", "a b", "*", "..", fmt.Sprintf("%0300d", 1)} {

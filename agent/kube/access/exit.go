@@ -2,6 +2,8 @@ package access
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -10,7 +12,6 @@ import (
 	"net/http/httputil"
 	"net/textproto"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -240,9 +241,10 @@ func (s *status) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 // fail answers as an API server does.
 func fail(w http.ResponseWriter, code int, message string) {
+	text, _ := json.Marshal(message) // a string never fails
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","message":`+strconv.Quote(message)+`,"code":`+strconv.Itoa(code)+"}")
+	fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","message":%s,"code":%d}`, text, code)
 }
 
 // serve answers the requests in a flow until it ends.
