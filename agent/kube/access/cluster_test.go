@@ -71,7 +71,6 @@ func TestOneNameIsOneLogin(t *testing.T) {
 	}
 }
 
-// TestAClusterHasANameThatCanBeOffered: what it is called goes into the directory of the mesh.
 func TestAFailureIsJSONWhateverAPeerSaid(t *testing.T) {
 	w := httptest.NewRecorder()
 	fail(w, http.StatusBadGateway, "a\a\"\xff\x00")
@@ -81,6 +80,7 @@ func TestAFailureIsJSONWhateverAPeerSaid(t *testing.T) {
 	}
 }
 
+// TestAClusterHasANameThatCanBeOffered: what it is called goes into the directory of the mesh.
 func TestAClusterHasANameThatCanBeOffered(t *testing.T) {
 	w := newWay(t, "alice")
 	for _, name := range []string{"a/b", "a b", "*", "..", fmt.Sprintf("%0300d", 1)} {
