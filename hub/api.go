@@ -96,7 +96,7 @@ func (s *server) handler(paths context.Context) http.Handler {
 		}
 		route, arg, err := find(r.Method, r.URL.Path)
 		if kind, what := cost(r, route, arg); !s.requests.Take(p.Subject, kind, what, time.Now()) {
-			s.fail(w, limited("endpoint %s asks too often", p.ID))
+			s.fail(w, answer.Errorf(answer.Limit, "endpoint %s asks too often", p.ID))
 			return
 		}
 		if r.Method == http.MethodConnect {
@@ -174,12 +174,12 @@ func (s *server) readBody(places *limit.Share[string], w http.ResponseWriter, r 
 		rc.SetReadDeadline(time.Unix(1, 0))
 	})
 	if !ok {
-		return nil, limited("user %s sends too much at a time", p.User)
+		return nil, answer.Errorf(answer.Limit, "user %s sends too much at a time", p.User)
 	}
 	defer release()
 	b, err := answer.Body(r, max)
 	if err != nil && yielded.Load() {
-		return nil, limited("user %s sends too much at a time", p.User)
+		return nil, answer.Errorf(answer.Limit, "user %s sends too much at a time", p.User)
 	}
 	return b, err
 }
@@ -275,7 +275,7 @@ func (s *server) putEndpoint(w http.ResponseWriter, r *http.Request, p *peer, ar
 		return answer.Errorf(answer.Denied, "endpoint %s cannot write the record of endpoint %s", p.ID, id)
 	}
 	if !s.changes.Take(p.ID, time.Now()) {
-		return limited("endpoint %s changes its record too often", p.ID)
+		return answer.Errorf(answer.Limit, "endpoint %s changes its record too often", p.ID)
 	}
 	doc, err := s.readBody(s.bodies, w, r, p, identity.MaxRecord)
 	if err != nil {
@@ -318,7 +318,7 @@ func (s *server) deleteEndpoint(w http.ResponseWriter, _ *http.Request, p *peer,
 		return answer.Errorf(answer.Denied, "only user %s may remove the endpoints of others", identity.RootUser)
 	}
 	if !s.changes.Take(p.ID, time.Now()) {
-		return limited("endpoint %s removes endpoints too often", p.ID)
+		return answer.Errorf(answer.Limit, "endpoint %s removes endpoints too often", p.ID)
 	}
 	if err := s.forget(id, p.User != identity.RootUser); err != nil {
 		return err

@@ -94,14 +94,14 @@ func (s *server) admit(ctx context.Context, c *tls.Conn, below *admission.Socket
 func (s *server) mayJoin(below *admission.Socket) (release func(), err error) {
 	s.handshakes.Leave(below)
 	if !s.joins.Take(below.From, time.Now()) {
-		return nil, limited("too many devices join from this address: try again in a minute")
+		return nil, answer.Errorf(answer.Limit, "too many devices join from this address: try again in a minute")
 	}
 	if !s.joiningFrom.Acquire(below.From, s.config.Limits.JoinsPerSource) {
-		return nil, limited("too many devices join from this address at the moment: try again in a minute")
+		return nil, answer.Errorf(answer.Limit, "too many devices join from this address at the moment: try again in a minute")
 	}
 	if !s.joining.Acquire(struct{}{}, s.config.Limits.Joins) {
 		s.joiningFrom.Release(below.From)
-		return nil, limited("too many devices join at the moment: try again in a minute")
+		return nil, answer.Errorf(answer.Limit, "too many devices join at the moment: try again in a minute")
 	}
 	return func() {
 		s.joining.Release(struct{}{})

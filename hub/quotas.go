@@ -7,7 +7,6 @@ import (
 	"ztm/hub/admission"
 	"ztm/hub/limits"
 	"ztm/hub/relay"
-	"ztm/tunnel/answer"
 	"ztm/tunnel/handshake"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/limit"
@@ -62,9 +61,4 @@ func (q *quotas) sweep(now time.Time, members map[netip.Addr]struct{}) {
 		q.handshakes.Member(from, now)
 	}
 	q.handshakes.Sweep(now)
-}
-
-// limited is the answer to a peer that has reached a limit.
-func limited(format string, args ...any) *answer.Error {
-	return answer.Errorf(answer.Limit, format, args...)
 }

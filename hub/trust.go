@@ -39,12 +39,12 @@ func (s *server) postTrust(w http.ResponseWriter, r *http.Request, p *peer, _ st
 // takeList reads the list of a request and puts it in force.
 func (s *server) takeList(w http.ResponseWriter, r *http.Request, p *peer) error {
 	if !s.changes.Take(p.ID, time.Now()) {
-		return limited("endpoint %s sends trust lists too often", p.ID)
+		return answer.Errorf(answer.Limit, "endpoint %s sends trust lists too often", p.ID)
 	}
 	// A list may be large, so one endpoint sends one at a time, and all of them a few. Lists of
 	// user root have their own places: an eviction must get through.
 	if !p.posting.CompareAndSwap(false, true) {
-		return limited("endpoint %s is already sending a trust list", p.ID)
+		return answer.Errorf(answer.Limit, "endpoint %s is already sending a trust list", p.ID)
 	}
 	defer p.posting.Store(false)
 	places := s.lists

@@ -113,9 +113,9 @@ func (d *Local) Admits(rec identity.Record, subject identity.Subject) error {
 	old := d.byID[subject.ID]
 	switch {
 	case old == nil && len(d.byID) >= d.limits.Endpoints:
-		return limited("the directory of this hub is full: it has %d endpoints", len(d.byID))
+		return answer.Errorf(answer.Limit, "the directory of this hub is full: it has %d endpoints", len(d.byID))
 	case (old == nil || old.Subject.User != subject.User) && d.byUser[subject.User] >= d.limits.OfUser:
-		return limited("user %s has %d endpoints, which is the limit of this hub", subject.User, d.byUser[subject.User])
+		return answer.Errorf(answer.Limit, "user %s has %d endpoints, which is the limit of this hub", subject.User, d.byUser[subject.User])
 	case old != nil && rec.Time < old.Record.Time:
 		return answer.Errorf(answer.Conflict, "the record of endpoint %s is older than the one the hub has (%s, %s)",
 			rec.Name, date(rec.Time.Time()), date(old.Record.Time.Time()))

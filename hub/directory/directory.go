@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"ztm/tunnel"
-	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
 
@@ -94,9 +93,4 @@ type Limits struct {
 	PageBytes   int           // of the records of a page
 	NameKept    time.Duration // for which a name that became free is kept
 	NamesOfUser int           // names that are kept for one user
-}
-
-// limited is the answer to an endpoint for which there is no room.
-func limited(format string, args ...any) *answer.Error {
-	return answer.Errorf(answer.Limit, format, args...)
 }

@@ -109,7 +109,7 @@ func (d *Local) put(next *row) (changed bool, err error) {
 
 func (d *Local) addLocked(r *row) error {
 	if len(d.byID) >= d.limits.Endpoints {
-		return limited("the directory of this hub is full: it has %d endpoints", len(d.byID))
+		return answer.Errorf(answer.Limit, "the directory of this hub is full: it has %d endpoints", len(d.byID))
 	}
 	if err := d.joinUserLocked(r.Subject.User); err != nil {
 		return err
@@ -182,7 +182,7 @@ func (d *Local) takenLocked(name string, id identity.ID) *answer.Error {
 
 func (d *Local) joinUserLocked(user string) error {
 	if d.byUser[user] >= d.limits.OfUser {
-		return limited("user %s has %d endpoints, which is the limit of this hub", user, d.byUser[user])
+		return answer.Errorf(answer.Limit, "user %s has %d endpoints, which is the limit of this hub", user, d.byUser[user])
 	}
 	d.byUser[user]++
 	return nil

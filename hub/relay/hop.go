@@ -27,7 +27,7 @@ var ErrNotHere = answer.Errorf(answer.NotFound, "that endpoint is not attached t
 // finishes. It is connect for a hop: the limits are those of the agent and of its hub.
 func (r *Relay) Hop(ctx context.Context, a *Leg, target, hub identity.ID) error {
 	if !r.hopsOf.Acquire(hub, r.c.Limits.Hops) {
-		return limited("hub %s has %d paths through this one, which is the limit", hub, r.c.Limits.Hops)
+		return answer.Errorf(answer.Limit, "hub %s has %d paths through this one, which is the limit", hub, r.c.Limits.Hops)
 	}
 	defer r.hopsOf.Release(hub)
 	a.Hub = hub

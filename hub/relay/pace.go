@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ztm/hub/limits"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/limit"
 )
 
@@ -66,7 +67,7 @@ func (r *Relay) pace(ctx context.Context, a *Leg) error {
 		}
 	}
 	if !ok {
-		return limited("endpoint %s of user %s, or all of that user, open connections too often", a.ID, a.User)
+		return answer.Errorf(answer.Limit, "endpoint %s of user %s, or all of that user, open connections too often", a.ID, a.User)
 	}
 	return nil
 }

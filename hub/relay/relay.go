@@ -189,7 +189,7 @@ func (r *Relay) connect(ctx context.Context, a *Leg, target identity.ID) error {
 		most *= limits.RootPending
 	}
 	if !r.pendingBy.Acquire(a.ID, most) {
-		return limited("endpoint %s waits for %d connections already", a.ID, most)
+		return answer.Errorf(answer.Limit, "endpoint %s waits for %d connections already", a.ID, most)
 	}
 	settled := sync.OnceFunc(func() { r.pendingBy.Release(a.ID) })
 	defer settled()
@@ -208,11 +208,11 @@ func (r *Relay) connect(ctx context.Context, a *Leg, target identity.ID) error {
 // admit applies the limits on paths.
 func (r *Relay) admit(user string) (release func(), err error) {
 	if !r.all.Acquire(struct{}{}, r.c.Limits.Paths) {
-		return nil, limited("the hub relays %d connections, which is its limit", r.c.Limits.Paths)
+		return nil, answer.Errorf(answer.Limit, "the hub relays %d connections, which is its limit", r.c.Limits.Paths)
 	}
 	if !r.byUser.Acquire(user, r.c.Limits.PathsPerUser) {
 		r.all.Release(struct{}{})
-		return nil, limited("user %s has %d connections through the hub, which is the limit", user, r.c.Limits.PathsPerUser)
+		return nil, answer.Errorf(answer.Limit, "user %s has %d connections through the hub, which is the limit", user, r.c.Limits.PathsPerUser)
 	}
 	return func() {
 		r.byUser.Release(user)
@@ -223,7 +223,7 @@ func (r *Relay) admit(user string) (release func(), err error) {
 // rendezvous asks the target to dial back and waits for its leg.
 func (r *Relay) rendezvous(ctx context.Context, a *Leg, target identity.ID) (*Leg, error) {
 	if !r.pendingAt.acquire(a.User, target, r.c.Limits.PendingAt) {
-		return nil, limited("too many connections of user %s already wait for endpoint %s", a.User, target)
+		return nil, answer.Errorf(answer.Limit, "too many connections of user %s already wait for endpoint %s", a.User, target)
 	}
 	defer r.pendingAt.release(a.User, target)
 
@@ -280,7 +280,7 @@ func (r *Relay) wait(
 // came turns what the target sent, a leg or nil for a "no", into a result.
 func came(b *Leg, name string) (*Leg, error) {
 	if b == nil {
-		return nil, limited("endpoint %s accepts no more connections at the moment", name)
+		return nil, answer.Errorf(answer.Limit, "endpoint %s accepts no more connections at the moment", name)
 	}
 	return b, nil
 }
@@ -349,8 +349,3 @@ var (
 	errShutdown = answer.Errorf(answer.Unavailable, "the hub is shutting down")
 	errGone     = answer.Errorf(answer.Broken, "the other side went away")
 )
-
-// limited is the answer to a peer that has reached a limit.
-func limited(format string, args ...any) *answer.Error {
-	return answer.Errorf(answer.Limit, format, args...)
-}
