@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ztm/tunnel/identity"
+	"ztm/tunnel/splice"
 )
 
 // EarlyOpener is a [Mesh] that sends the first bytes of a client along with the request for its
@@ -90,12 +91,7 @@ func (e *Early) Read(p []byte) (int, error) {
 }
 
 // CloseWrite passes a half-close on to a client that can.
-func (e *Early) CloseWrite() error {
-	if c, ok := e.Conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
-	return nil
-}
+func (e *Early) CloseWrite() error { return splice.CloseWrite(e.Conn) }
 
 // NetConn returns the connection of the client.
 func (e *Early) NetConn() net.Conn { return e.Conn }

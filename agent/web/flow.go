@@ -13,6 +13,7 @@ import (
 	"ztm/agent/web/websocket"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/splice"
 )
 
 // A flow in a WebSocket: binary messages are its bytes, text messages are signals.
@@ -103,9 +104,7 @@ func (b *bridge) cut() {
 	b.over = true
 	b.room.Broadcast()
 	b.mu.Unlock()
-	if r, ok := b.conn.(interface{ Reset() error }); ok {
-		r.Reset()
-	}
+	splice.Abort(b.conn)
 	b.conn.Close()
 	b.ws.Close()
 }
@@ -187,8 +186,8 @@ func (b *bridge) up() {
 			return
 		}
 		b.widen(s.Took)
-		if w, ok := b.conn.(interface{ CloseWrite() error }); ok && s.End {
-			w.CloseWrite()
+		if s.End {
+			splice.CloseWrite(b.conn)
 		}
 	}
 }

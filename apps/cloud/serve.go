@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
-	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"ztm/apps/cloud/index"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/splice"
 )
 
 // What peers ask of this endpoint:
@@ -46,12 +46,12 @@ func (a *App) serveIndex(ctx context.Context, f apps.Flow) {
 		page, err := a.index.Since(who, epoch, since)
 		if err != nil {
 			a.log().Error("the index cannot be read", "err", err)
-			reset(conn)
+			splice.Abort(conn)
 			return
 		}
 		b, err := json.Marshal(page)
 		if err != nil {
-			reset(conn)
+			splice.Abort(conn)
 			return
 		}
 		entries, size = entries+len(page.Entries), size+len(b)
@@ -59,13 +59,6 @@ func (a *App) serveIndex(ctx context.Context, f apps.Flow) {
 			return
 		}
 		epoch, since = page.Epoch, page.Next
-	}
-}
-
-// reset ends a flow so that the peer sees a failure.
-func reset(c net.Conn) {
-	if r, ok := c.(interface{ Reset() error }); ok {
-		r.Reset()
 	}
 }
 

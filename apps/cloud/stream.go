@@ -15,6 +15,7 @@ import (
 	"ztm/apps/cloud/state"
 	"ztm/apps/cloud/tree"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/splice"
 	"ztm/tunnel/unixtime"
 )
 
@@ -58,7 +59,7 @@ func (a *App) servePut(ctx context.Context, f apps.Flow) {
 	}
 	defer put.drop()
 	if flushed := put.flush(); flushed != nil || !errors.Is(err, io.EOF) {
-		reset(conn)
+		splice.Abort(conn)
 	}
 	a.news.Again()
 }
@@ -234,6 +235,6 @@ func (a *App) serveGet(_ context.Context, f apps.Flow) {
 	}
 	defer conn.Close()
 	if _, err := io.Copy(conn, file); err != nil {
-		reset(conn)
+		splice.Abort(conn)
 	}
 }

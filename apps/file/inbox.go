@@ -22,6 +22,7 @@ import (
 	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/splice"
 )
 
 // Offer is what somebody wants to send, with every name. Nothing of it is here yet.
@@ -210,7 +211,7 @@ var errNotOffered = answer.Errorf(answer.Denied, "it was not offered")
 
 // hear reads an offer: a line of JSON.
 func hear(conn net.Conn) ([]Item, error) {
-	late := time.AfterFunc(offerTime, func() { conn.(interface{ Reset() error }).Reset() })
+	late := time.AfterFunc(offerTime, func() { splice.Abort(conn) })
 	defer late.Stop()
 	// What follows is for another reader, so the offer says its length.
 	var head [4]byte

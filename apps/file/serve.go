@@ -13,6 +13,7 @@ import (
 	"ztm/apps/file/transfer"
 	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/splice"
 )
 
 // Serve implements [apps.App].
@@ -131,7 +132,7 @@ func (a *App) accept(f apps.Flow, v *visit) (net.Conn, error) {
 	v.stop = func() {
 		<-ready
 		if conn != nil {
-			conn.(interface{ Reset() error }).Reset()
+			splice.Abort(conn)
 		}
 	}
 	if err := a.admit(v); err != nil {
@@ -180,7 +181,7 @@ func (a *App) list(f apps.Flow, at place, v *visit) error {
 	}
 	defer a.leave(v)
 	defer conn.Close()
-	silent := time.AfterFunc(transfer.IdleTimeout, func() { conn.(interface{ Reset() error }).Reset() })
+	silent := time.AfterFunc(transfer.IdleTimeout, func() { splice.Abort(conn) })
 	defer silent.Stop()
 	w := bufio.NewWriterSize(conn, 32<<10)
 	e := json.NewEncoder(w)

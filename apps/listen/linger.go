@@ -5,14 +5,9 @@ import (
 	"net"
 	"net/netip"
 	"time"
-)
 
-// EndWrite half-closes c where that is possible: the other side reads the end, and may go on to write.
-func EndWrite(c net.Conn) {
-	if w, ok := c.(interface{ CloseWrite() error }); ok {
-		w.CloseWrite()
-	}
-}
+	"ztm/tunnel/splice"
+)
 
 // lingerTimeout is how long a client may take to read why it was refused, and lingerBytes how much it may send
 // meanwhile.
@@ -25,7 +20,7 @@ const (
 // input would reset it, and take the answer away.
 func Linger(c net.Conn) {
 	c.SetDeadline(time.Now().Add(lingerTimeout))
-	EndWrite(c)
+	splice.CloseWrite(c)
 	io.CopyN(io.Discard, c, lingerBytes)
 }
 

@@ -203,11 +203,9 @@ func (c *Conn) tellExit(e Exit) error {
 
 // finish closes the direction to the peer.
 func (c *Conn) finish() {
-	if w, ok := c.conn.(interface{ CloseWrite() error }); ok {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		w.CloseWrite()
-	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	splice.CloseWrite(c.conn)
 }
 
 // abort resets the flow; blocked reads and writes return.

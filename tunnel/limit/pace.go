@@ -1,10 +1,11 @@
 package limit
 
 import (
-	"errors"
 	"net"
 	"sync"
 	"time"
+
+	"ztm/tunnel/splice"
 )
 
 // Pace is a speed that connections share. Make connections keep it with [Pace.Conn]. The zero value
@@ -102,17 +103,12 @@ func (c *paced) Close() error {
 
 // CloseWrite ends the writing direction, where the connection can.
 func (c *paced) CloseWrite() error {
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return errors.ErrUnsupported
+	return splice.CloseWrite(c.Conn)
 }
 
 // Reset ends the connection so that the peer sees a failure, where the connection can.
 func (c *paced) Reset() error {
 	c.once.Do(func() { close(c.closed) })
-	if r, ok := c.Conn.(interface{ Reset() error }); ok {
-		return r.Reset()
-	}
-	return c.Conn.Close()
+	splice.Abort(c.Conn)
+	return nil
 }

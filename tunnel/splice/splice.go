@@ -104,7 +104,7 @@ func (j *joint) end() (aToB, bToA int64, err error) {
 // passOn passes the end of a direction on, or its failure.
 func (j *joint) passOn(dst net.Conn, err error) {
 	if err == nil && !(j.ended.Swap(true) && EndsByClose(dst)) {
-		err = closeWrite(dst)
+		err = CloseWrite(dst)
 	}
 	if err != nil {
 		j.fail(err)
@@ -145,9 +145,9 @@ func EndsByClose(c net.Conn) bool {
 	return false
 }
 
-// closeWrite tells c that no more bytes follow. A connection that cannot be told is closed by Join
-// at the end.
-func closeWrite(c net.Conn) error {
+// CloseWrite tells the peer of c that no more bytes follow; it may go on to write. A connection that
+// cannot tell it stays as it is: its owner closes it at the end.
+func CloseWrite(c net.Conn) error {
 	w, ok := c.(interface{ CloseWrite() error })
 	if !ok {
 		return nil

@@ -19,6 +19,7 @@ import (
 	"ztm/apps/cloud"
 	"ztm/apps/cloud/state"
 	"ztm/apps/progress"
+	"ztm/tunnel/splice"
 	"ztm/tunnel/unixtime"
 )
 
@@ -139,10 +140,7 @@ func (s *sender) all(conn net.Conn, files []file) error {
 		return err
 	}
 	s.flushed.Store(true)
-	if c, ok := conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
-	return nil
+	return splice.CloseWrite(conn)
 }
 
 // readings is how often a file that changes meanwhile is sent.

@@ -14,6 +14,7 @@ import (
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/wire"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/splice"
 )
 
 // link is the flow to one source, for all jobs. It lives while a job has the source.
@@ -134,8 +135,8 @@ func (l *link) send(conn net.Conn) {
 		if len(out) == 0 {
 			if !l.awaited() {
 				conn.Close()
-			} else if c, ok := conn.(interface{ CloseWrite() error }); ok {
-				c.CloseWrite() // the source ends the flow when it has answered all
+			} else {
+				splice.CloseWrite(conn) // the source ends the flow when it has answered all
 			}
 			return
 		}

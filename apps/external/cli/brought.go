@@ -131,7 +131,7 @@ func input(conn net.Conn, stdin io.Reader) {
 		splice.Abort(conn)
 		return
 	}
-	contract.CloseWrite(conn)
+	splice.CloseWrite(conn)
 }
 
 // maxError is how much is shown of an answer that is an error, in bytes.

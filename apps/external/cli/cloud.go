@@ -20,6 +20,7 @@ import (
 	"ztm/apps/external/manifest"
 	"ztm/apps/external/shelf"
 	"ztm/apps/progress"
+	"ztm/tunnel/splice"
 )
 
 // A version of an app is in the tree of its provider in the cloud:
@@ -224,7 +225,7 @@ func (k *client) put(ctx context.Context, p *parcel, share []string) error {
 }
 
 // putAll writes all files of a bundle to a flow of the cloud.
-func putAll(w io.Writer, p *parcel, share []string) error {
+func putAll(w net.Conn, p *parcel, share []string) error {
 	dir := fmt.Sprintf("apps/%s/%d/", p.Manifest.Name, p.Manifest.Sequence)
 	for _, f := range p.Files {
 		r, err := p.open(f)
@@ -244,10 +245,7 @@ func putAll(w io.Writer, p *parcel, share []string) error {
 	if err := (shelf.Head{Path: dir + manifestFile, Size: int64(len(body)), Time: p.Time, Share: share}).Send(w, strings.NewReader(string(body))); err != nil {
 		return err
 	}
-	if c, ok := w.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
-	return nil
+	return splice.CloseWrite(w)
 }
 
 // unpublish has the cloud publish an app, or one version of it, no longer.

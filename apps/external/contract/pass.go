@@ -92,14 +92,6 @@ func (g *gathering) flush() error {
 	return err
 }
 
-// CloseWrite ends what is sent, where a connection can.
-func CloseWrite(c net.Conn) error {
-	if w, ok := c.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return nil
-}
-
 // Buffered is a connection whose first bytes have been read into a buffer already.
 func Buffered(c net.Conn, in *bufio.Reader) net.Conn {
 	if in.Buffered() == 0 {
@@ -116,7 +108,7 @@ type buffered struct {
 func (c *buffered) Read(p []byte) (int, error) { return c.in.Read(p) }
 
 // CloseWrite ends what is sent.
-func (c *buffered) CloseWrite() error { return CloseWrite(c.Conn) }
+func (c *buffered) CloseWrite() error { return splice.CloseWrite(c.Conn) }
 
 // Reset ends the connection as a failure.
 func (c *buffered) Reset() error {

@@ -304,11 +304,11 @@ func (x *exchange) command(c net.Conn, in *bufio.Reader) {
 	var input sync.WaitGroup
 	input.Go(func() {
 		io.Copy(x.app, in)
-		contract.CloseWrite(x.app.Conn)
+		splice.CloseWrite(x.app.Conn)
 		io.Copy(io.Discard, in)
 	})
 	io.Copy(c, x.app.in)
-	contract.CloseWrite(c)
+	splice.CloseWrite(c)
 	// The other side closes when it has the status.
 	late := time.AfterFunc(headWithin, func() { splice.Abort(c) })
 	defer late.Stop()

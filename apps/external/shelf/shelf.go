@@ -12,6 +12,7 @@ import (
 
 	"ztm/apps/external/contract"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/splice"
 	"ztm/tunnel/unixtime"
 )
 
@@ -170,7 +171,7 @@ func (s *Shelf) put(r *http.Request, path string) error {
 	go func() { // ends with the flow
 		err := h.Send(c, r.Body)
 		if err == nil {
-			err = contract.CloseWrite(c)
+			err = splice.CloseWrite(c)
 		}
 		sent <- err
 	}()

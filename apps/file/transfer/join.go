@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"sync"
+
+	"ztm/tunnel/splice"
 )
 
 // Join passes a copy on between a flow from a sender and one to a receiver, and returns the report of
@@ -18,7 +20,7 @@ func Join(sender, receiver net.Conn, o Options) (Report, error) {
 		there = pass(from, to, nil)
 		if there != nil {
 			to.abort(there)
-			reset(receiver)
+			splice.Abort(receiver)
 		}
 	})
 	var report *Report
@@ -31,7 +33,7 @@ func Join(sender, receiver net.Conn, o Options) (Report, error) {
 	})
 	if back != nil {
 		from.abort(back)
-		reset(sender)
+		splice.Abort(sender)
 	}
 	passing.Wait()
 	err := errors.Join(there, back)

@@ -14,6 +14,7 @@ import (
 
 	"ztm/apps/rooted"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/splice"
 )
 
 // Source is a file or a directory to be sent.
@@ -338,7 +339,7 @@ func (s *sender) listen() {
 		s.state.Unlock()
 		if over {
 			if err != nil {
-				reset(s.conn) // whoever writes must not wait
+				splice.Abort(s.conn) // whoever writes must not wait
 			}
 			return
 		}

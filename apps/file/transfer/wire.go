@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"ztm/tunnel/answer"
+	"ztm/tunnel/splice"
 )
 
 type kind uint8
@@ -145,16 +146,7 @@ func newLink(conn net.Conn, from kind, idle time.Duration) *link {
 
 func (l *link) giveUp() {
 	l.silent.Store(true)
-	reset(l.conn)
-}
-
-// reset ends a flow so that the other side sees a failure.
-func reset(conn net.Conn) {
-	if r, ok := conn.(interface{ Reset() error }); ok {
-		r.Reset()
-		return
-	}
-	conn.Close()
+	splice.Abort(l.conn)
 }
 
 // beat tells the other side that this one is alive, also while it reads a large file for itself.
@@ -178,7 +170,7 @@ func (l *link) close(err error) error {
 	close(l.stop)
 	l.watch.Stop()
 	if err != nil {
-		reset(l.conn)
+		splice.Abort(l.conn)
 	} else {
 		l.conn.Close()
 	}

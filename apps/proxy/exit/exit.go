@@ -19,7 +19,6 @@ import (
 	"sync"
 
 	"ztm/apps"
-	"ztm/apps/listen"
 	"ztm/apps/proxy/dns"
 	"ztm/apps/proxy/policy"
 	"ztm/apps/reach"
@@ -240,7 +239,7 @@ func say(f apps.Flow, v any) error {
 	}
 	defer c.Close()
 	if _, err := c.Write(b); err == nil {
-		listen.EndWrite(c)
+		splice.CloseWrite(c)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ztm/apps/listen"
+	"ztm/tunnel/splice"
 )
 
 // Guard is the connection that the HTTP server gets. Nothing can be smuggled past those who read it next:
@@ -118,7 +119,7 @@ func (g *Guard) Done() <-chan struct{} { return g.closed }
 
 // CloseWrite ends the direction to the client.
 func (g *Guard) CloseWrite() error {
-	listen.EndWrite(g.Conn)
+	splice.CloseWrite(g.Conn)
 	return nil
 }
 

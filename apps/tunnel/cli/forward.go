@@ -15,7 +15,6 @@ import (
 	"ztm/apps"
 	"ztm/apps/tunnel/entrance"
 	"ztm/apps/tunnel/spec"
-	"ztm/apps/tunnel/traffic"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/shellwords"
@@ -233,7 +232,7 @@ func (c *client) netcat(ctx context.Context, endpoint, target, protocol string) 
 		if _, err := copyDatagrams(flow, c.Stdin()); err != nil {
 			splice.Abort(flow)
 		} else if protocol == spec.TCP {
-			traffic.CloseWrite(flow)
+			splice.CloseWrite(flow)
 		}
 	}()
 	switch _, err := copyDatagrams(c.Stdout(), flow); {

@@ -137,7 +137,7 @@ func (t *reached) check(err error) error {
 }
 
 // CloseWrite passes a half-close on to a target that can.
-func (t *reached) CloseWrite() error { return traffic.CloseWrite(t.Conn) }
+func (t *reached) CloseWrite() error { return splice.CloseWrite(t.Conn) }
 
 // Reset ends the connection so that the target sees a failure.
 func (t *reached) Reset() error {

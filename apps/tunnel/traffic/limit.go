@@ -195,7 +195,7 @@ func (m *metered) ReadsFrom() net.Conn { return m.Conn }
 func (m *metered) EndsByClose() bool { return splice.EndsByClose(m.Conn) }
 
 // CloseWrite passes a half-close on to a connection that can.
-func (m *metered) CloseWrite() error { return CloseWrite(m.Conn) }
+func (m *metered) CloseWrite() error { return splice.CloseWrite(m.Conn) }
 
 // Close closes the connection and ends all waiting.
 func (m *metered) Close() error {
@@ -207,13 +207,5 @@ func (m *metered) Close() error {
 func (m *metered) Reset() error {
 	m.once.Do(func() { close(m.done) })
 	splice.Abort(m.Conn)
-	return nil
-}
-
-// CloseWrite passes a half-close on to a connection that can.
-func CloseWrite(c net.Conn) error {
-	if c, ok := c.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
 	return nil
 }
