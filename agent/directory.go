@@ -182,7 +182,7 @@ func (m *mesh) lastKnown(f apps.Filter, why error) (list []apps.Endpoint, warnin
 
 func staleWarning(at time.Time, why error) string {
 	return fmt.Sprintf("the hub cannot be asked: this is the directory as of %s, and who is online is not known (%v)",
-		at.UTC().Format("2006-01-02 15:04:05 MST"), why)
+		unixtime.Text(at), why)
 }
 
 // knownSoon is how long people who can be shown what is known wait for a hub that is away. Most

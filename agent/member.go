@@ -140,7 +140,7 @@ func signRoot(p *identity.Permit, key ed25519.PublicKey, now time.Time) ([]byte,
 func (a *Agent) redeemToken(ctx context.Context, p *identity.Permit, in api.Join) ([]byte, error) {
 	public := a.key.Public().(ed25519.PublicKey)
 	if p.Token.Expires().Before(a.clock.Now()) {
-		return nil, fmt.Errorf("the join token expired at %s", p.Token.Expires().UTC().Format(time.RFC3339))
+		return nil, fmt.Errorf("the join token expired at %s", unixtime.Text(p.Token.Expires()))
 	}
 	proof, err := p.Token.Prove(public, in.Name)
 	if err != nil {

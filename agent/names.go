@@ -10,6 +10,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // The hub says which endpoint has a name, and a name becomes free when its endpoint leaves. A
@@ -78,7 +79,7 @@ func (m *mesh) replaced(was api.KnownName, e apps.Endpoint) bool {
 }
 
 func nameConflict(name string, was api.KnownName, e apps.Endpoint) error {
-	since := was.Since.UTC().Format(time.DateOnly)
+	since := unixtime.Text(was.Since)
 	if was.User == e.User {
 		return answer.Errorf(answer.Conflict, "endpoint %s is not the one you know: user %s was evicted since %s and invited again, perhaps somebody else",
 			name, e.User, since)

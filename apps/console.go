@@ -112,6 +112,14 @@ type ExitError struct{ Status int }
 
 func (e *ExitError) Error() string { return "exit status" }
 
+// OnOff shows a switch.
+func OnOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
 // Printable replaces every rune of s that is not a letter, a mark, a number, punctuation, a symbol
 // or a space: control characters, line ends, bidirectional overrides, invisible ones. What others
 // wrote (names, labels, messages) goes through it on its way to a terminal, so that it cannot move

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ztm/tunnel/answer"
+	"ztm/tunnel/unixtime"
 )
 
 // Refusal returns what a peer gets to see of err, with which an app of endpoint self has refused its
@@ -23,7 +24,7 @@ func Refusal(self Endpoint, p Peer, ref string, err error) *answer.Error {
 		return e
 	}
 	if ended := (*Ended)(nil); errors.As(err, &ended) {
-		return answer.Errorf(e.Code, "your access to %s at %s ended %s (ref %s): ask its owner", ended.What, self.Name, ended.At.UTC().Format("2006-01-02 15:04 MST"), ref)
+		return answer.Errorf(e.Code, "your access to %s at %s ended %s (ref %s): ask its owner", ended.What, self.Name, unixtime.Text(ended.At), ref)
 	}
 	return answer.Errorf(e.Code, "not allowed (ref %s): ask the owner of %s", ref, self.Name)
 }

@@ -35,7 +35,7 @@ func TestARefusalTellsOthersNothingAndTheOwnerTheReason(t *testing.T) {
 		{"another reason", "bob", answer.Errorf(answer.Denied, "not from this device"), answer.Denied, never},
 		{"an excluded address", "bob", answer.Errorf(answer.Prohibited, "db is 10.0.0.5, excluded"), answer.Prohibited, never},
 		{"a former right", "bob", &Ended{"tunnel tcp/ssh", time.Unix(1796403600, 0), answer.Errorf(answer.Denied, "grant contractor")}, answer.Denied,
-			"your access to tunnel tcp/ssh at srv-7 ended 2026-12-04 17:00 UTC (ref 7f3a19): ask its owner"},
+			"your access to tunnel tcp/ssh at srv-7 ended 2026-12-04T17:00:00Z (ref 7f3a19): ask its owner"},
 		{"the owner", "alice", answer.Errorf(answer.Denied, "not from this device"), answer.Denied, "not from this device"},
 		{"nobody", "", answer.Errorf(answer.Denied, "no rule"), answer.Denied, never},
 		{"no matter of rights", "bob", answer.Errorf(answer.Refused, "target refused"), answer.Refused, "target refused"},

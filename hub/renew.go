@@ -173,7 +173,7 @@ func (s *server) postRenew(w http.ResponseWriter, _ *http.Request, p *peer, _ st
 	}
 	now := s.verifier.Clock().Now()
 	if p.Issuer == s.ca.ID() && now.Before(p.NotBefore.Add(p.NotAfter.Sub(p.NotBefore)/2)) {
-		return answer.Errorf(answer.Conflict, "the certificate is good until %s: too early to renew it", p.NotAfter.UTC().Format(time.DateTime+" MST"))
+		return answer.Errorf(answer.Conflict, "the certificate is good until %s: too early to renew it", unixtime.Text(p.NotAfter))
 	}
 	if p.Limited { // the hub knows no policy, and so not whether the end was moved
 		return answer.Errorf(answer.Denied, "the certificate lasts until the access of user %s ends: only an endpoint of root that holds the CA key renews it", p.User)

@@ -8,6 +8,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // Policy is what an endpoint knows of the policy of its mesh: GET [EndpointPath] below "policy".
@@ -84,7 +85,7 @@ func End(t time.Time) string {
 	if t.IsZero() {
 		return "further notice"
 	}
-	return t.UTC().Format(time.RFC3339)
+	return unixtime.Text(t)
 }
 
 // LabelChange sets the labels of an endpoint that give rights: POST below "policy/labels".

@@ -13,6 +13,7 @@ import (
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/seal"
+	"ztm/tunnel/unixtime"
 )
 
 // A certificate is renewed from two thirds of its life on, or when the mesh has another CA by now,
@@ -57,7 +58,7 @@ func (a *Authority) life(user string, now time.Time) (time.Duration, error) {
 		return identity.MemberLifetime, nil
 	}
 	if !now.Before(end) {
-		return 0, answer.Errorf(answer.Denied, "the access of user %s ended %s: give it another end with ztm invite --valid", user, end.UTC().Format(time.RFC3339))
+		return 0, answer.Errorf(answer.Denied, "the access of user %s ended %s: give it another end with ztm invite --valid", user, unixtime.Text(end))
 	}
 	return end.Sub(now), nil
 }

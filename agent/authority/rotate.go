@@ -10,6 +10,7 @@ import (
 	"ztm/agent/control"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // How the CA of a mesh is replaced:
@@ -98,7 +99,7 @@ func (a *Authority) Rotate(ctx context.Context, grace time.Duration) (*identity.
 		}
 		if hub, ok := a.askHubTime(ctx); ok && now.Sub(hub) > MaxHubAhead {
 			return nil, answer.Errorf(answer.Conflict, "this device's clock says %s and the hub's %s: set the clock first, or the new CA may be void for everybody else",
-				now.UTC().Format(time.RFC3339), hub.UTC().Format(time.RFC3339))
+				unixtime.Text(now), unixtime.Text(hub))
 		}
 		return t.Rotate(ca, next, now.Add(grace), now)
 	})

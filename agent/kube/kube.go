@@ -28,6 +28,7 @@ import (
 	"ztm/agent/kube/expose"
 	"ztm/agent/kube/imports"
 	"ztm/tunnel/pause"
+	"ztm/tunnel/unixtime"
 )
 
 const (
@@ -229,7 +230,7 @@ func (k *Controller) step(ctx context.Context) error {
 		k.status.tell(notes, objects.Services)
 	}
 	if !denied.IsZero() {
-		return fmt.Errorf("the API server has refused this account since %s", denied.UTC().Format(time.RFC3339))
+		return fmt.Errorf("the API server has refused this account since %s", unixtime.Text(denied))
 	}
 	err = k.importer.keep(ctx, wanted, func(key string) bool { return k.problems.Inbound[key] == "" }, objects.Slices)
 	return cmp.Or(err, k.hidden())

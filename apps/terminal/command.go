@@ -13,6 +13,7 @@ import (
 
 	"ztm/apps"
 	"ztm/apps/process"
+	"ztm/tunnel/unixtime"
 )
 
 // Kind is this app as a program that has it sees it.
@@ -191,7 +192,7 @@ func table(ctx context.Context, c apps.Console, list []process.Info) *apps.Table
 		if i.Keep {
 			state = map[bool]string{true: "kept, attached", false: "kept"}[i.Attached]
 		}
-		t.Add(i.ID, i.User, from, i.Account.String(), state, i.Since.Local().Format(time.DateTime),
+		t.Add(i.ID, i.User, from, i.Account.String(), state, unixtime.Text(i.Since),
 			time.Duration(i.Idle).Truncate(time.Second).String(), i.Program.String())
 	}
 	return t

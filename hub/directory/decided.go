@@ -118,7 +118,7 @@ func (d *Local) Admits(rec identity.Record, subject identity.Subject) error {
 		return answer.Errorf(answer.Limit, "user %s has %d endpoints, which is the limit of this hub", subject.User, d.byUser[subject.User])
 	case old != nil && rec.Time < old.Record.Time:
 		return answer.Errorf(answer.Conflict, "the record of endpoint %s is older than the one the hub has (%s, %s)",
-			rec.Name, date(rec.Time.Time()), date(old.Record.Time.Time()))
+			rec.Name, unixtime.Text(rec.Time.Time()), unixtime.Text(old.Record.Time.Time()))
 	}
 	return nil
 }

@@ -83,6 +83,3 @@ func (d *Local) entryLocked(e *endpoint, now unixtime.Seconds) tunnel.Entry {
 	}
 	return t
 }
-
-// date formats Unix milliseconds for people.
-func date(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 MST") }

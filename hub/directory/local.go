@@ -124,7 +124,7 @@ func (d *Local) replaceLocked(e *endpoint, next *row) (changed bool, err error) 
 	old := e.row
 	if next.Record.Time < old.Record.Time {
 		return false, answer.Errorf(answer.Conflict, "the record of endpoint %s is older than the one the hub has (%s, %s)",
-			next.Record.Name, date(next.Record.Time.Time()), date(old.Record.Time.Time()))
+			next.Record.Name, unixtime.Text(next.Record.Time.Time()), unixtime.Text(old.Record.Time.Time()))
 	}
 	if old.Subject.User != next.Subject.User { // the same device was invited again, as another user
 		if err := d.joinUserLocked(next.Subject.User); err != nil {
@@ -174,7 +174,7 @@ func (d *Local) takenLocked(name string, id identity.ID) *answer.Error {
 	by := d.byName[i]
 	seen := "online now"
 	if !d.onlineLocked(by) {
-		seen = "last seen " + date(by.seen.Time())
+		seen = "last seen " + unixtime.Text(by.seen.Time())
 	}
 	return answer.Errorf(answer.Conflict, "endpoint name %s is taken by endpoint %s of user %s (%s)",
 		name, by.Subject.ID, by.Subject.User, seen)

@@ -215,7 +215,7 @@ const (
 func newSerial(admitted time.Time) (*big.Int, error) {
 	seconds := admitted.Unix()
 	if seconds <= 0 || unixtime.Of(admitted) > unixtime.MaxSeconds {
-		return nil, fmt.Errorf("admission time %s is not in the years 1970 to 9999", date(admitted))
+		return nil, fmt.Errorf("admission time %s is not in the years 1970 to 9999", unixtime.Text(admitted))
 	}
 	var b [serialBytes]byte
 	binary.BigEndian.PutUint64(b[:], uint64(seconds))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ztm/tunnel/identity/document"
+	"ztm/tunnel/unixtime"
 )
 
 // Proof shows that a device holds a token without giving the token's secret away. It crosses the
@@ -98,7 +99,7 @@ func (ca *CA) CheckProof(p Proof, key ed25519.PublicKey, name string, self ID, n
 		Uses:     max(s.Uses, 1), Ephemeral: s.Ephemeral, Approve: s.Approve, By: s.By,
 	}
 	if now.After(invitation.Expires) {
-		return Invitation{}, failf(ErrTokenExpired, "join token expired on %s", date(invitation.Expires))
+		return Invitation{}, failf(ErrTokenExpired, "join token expired on %s", unixtime.Text(invitation.Expires))
 	}
 	return invitation, nil
 }

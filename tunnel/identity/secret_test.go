@@ -88,7 +88,7 @@ func TestSecretsSayWhatTheyAre(t *testing.T) {
 	p := Permit{Mesh: j.ca.Mesh(), Bootstraps: []string{"hub:1", "hub:2"}}
 	for want, v := range map[string]any{
 		"CA of mesh " + string(j.ca.Mesh()):                           j.ca,
-		"join token for user bob until 2100-01-03 03:04 UTC":          j.token,
+		"join token for user bob until 2100-01-03T03:04:05Z":          j.token,
 		"permit for mesh " + string(j.ca.Mesh()) + " at hub:1, hub:2": &p,
 	} {
 		if got := fmt.Sprintf("%+v", v); got != want {

@@ -208,7 +208,7 @@ func (t Token) String() string {
 	if t.t == nil {
 		return "no join token"
 	}
-	return fmt.Sprintf("join token for user %s until %s", t.User(), date(t.Expires()))
+	return fmt.Sprintf("join token for user %s until %s", t.User(), unixtime.Text(t.Expires()))
 }
 
 // LogValue describes the token without its secret.

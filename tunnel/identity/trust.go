@@ -435,7 +435,7 @@ func (t *Trust) checkCA(issuer ID, now time.Time) error {
 	}
 	if retire := t.list.CAs[i].Retire; retire != 0 && unixtime.Of(now) >= retire {
 		return failf(ErrExpired, "certificate is of a CA that the mesh replaced; it was accepted until %s",
-			date(retire.Time()))
+			unixtime.Text(retire.Time()))
 	}
 	if err := checkDates(t.cas[i].NotBefore, t.cas[i].NotAfter, now); err != nil {
 		return fmt.Errorf("the mesh's CA: %w", err)

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"slices"
 	"time"
+
+	"ztm/tunnel/unixtime"
 )
 
 // RootUser is the user whose endpoints may hold the CA key. Only the CA makes certificates of that
@@ -132,13 +134,10 @@ func plain(cert *x509.Certificate) bool {
 // checkDates checks that a certificate is valid now.
 func checkDates(notBefore, notAfter, now time.Time) error {
 	if now.Before(notBefore) {
-		return failf(ErrNotYetValid, "certificate is not valid before %s (this device's clock says %s: is it right?)", date(notBefore), date(now))
+		return failf(ErrNotYetValid, "certificate is not valid before %s (this device's clock says %s: is it right?)", unixtime.Text(notBefore), unixtime.Text(now))
 	}
 	if now.After(notAfter) {
-		return failf(ErrExpired, "certificate expired on %s (this device's clock says %s: is it right?)", date(notAfter), date(now))
+		return failf(ErrExpired, "certificate expired on %s (this device's clock says %s: is it right?)", unixtime.Text(notAfter), unixtime.Text(now))
 	}
 	return nil
 }
-
-// date formats a time for an error: people compare it with the clock on their wall.
-func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }

@@ -66,10 +66,10 @@ func TestVerifyRefusesOtherDates(t *testing.T) {
 	}
 	_, err := m.trust.Verify(cert, RoleMember, cert.NotAfter.Add(time.Second))
 	wantError(t, err, ErrExpired,
-		"certificate expired on 2101-01-02 03:04 UTC (this device's clock says 2101-01-02 03:04 UTC: is it right?)")
+		"certificate expired on 2101-01-02T03:04:05Z (this device's clock says 2101-01-02T03:04:06Z: is it right?)")
 	_, err = m.trust.Verify(cert, RoleMember, time.Unix(0, 0))
 	wantError(t, err, ErrNotYetValid,
-		"certificate is not valid before 2100-01-01 03:04 UTC (this device's clock says 1970-01-01 00:00 UTC: is it right?)")
+		"certificate is not valid before 2100-01-01T03:04:05Z (this device's clock says 1970-01-01T00:00:00Z: is it right?)")
 }
 
 func TestVerifyRefusesAnotherMesh(t *testing.T) {

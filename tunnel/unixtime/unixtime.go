@@ -22,6 +22,15 @@ const (
 	MaxMillis  = Millis(MaxSeconds)*1000 + 999
 )
 
+// Text writes a time as people read it everywhere: like [Seconds], in UTC, so that two devices say the
+// same of one moment. No time is "-".
+func Text(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(seconds)
+}
+
 // Seconds is a time in Unix seconds, from 0 to [MaxSeconds]. Its text is like 2026-11-29T19:30:00Z,
 // always in UTC. The zero value stands for no time where a field is said to have that.
 type Seconds int64

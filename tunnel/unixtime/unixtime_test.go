@@ -84,3 +84,13 @@ func FuzzText(f *testing.F) {
 		}
 	})
 }
+
+func TestPeopleReadATimeInOneZone(t *testing.T) {
+	at := time.Date(2026, 11, 30, 8, 5, 6, 7, time.FixedZone("CST", 8*3600))
+	if got := Text(at); got != "2026-11-30T00:05:06Z" {
+		t.Error(got)
+	}
+	if got := Text(time.Time{}); got != "-" {
+		t.Error(got)
+	}
+}

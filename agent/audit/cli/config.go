@@ -32,18 +32,11 @@ func (c commands) config(ctx context.Context, changes bool, change func(*sink.Se
 		}
 	}
 	t := &apps.Table{}
-	t.Add("Own Flows:", onOff(s.Own))
+	t.Add("Own Flows:", apps.OnOff(s.Own))
 	t.Add("File:", fileOf(s.File))
 	t.Add("Syslog:", cmp.Or(s.Syslog, "off"))
 	t.Add("Webhook:", cmp.Or(s.Webhook, "off"))
 	return c.Print(s, t)
-}
-
-func onOff(b bool) string {
-	if b {
-		return "on"
-	}
-	return "off"
 }
 
 func fileOf(f sink.File) string {

@@ -8,6 +8,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/apps"
+	"ztm/tunnel/unixtime"
 )
 
 func (c commands) describeMesh(ctx context.Context, name string) error {
@@ -24,7 +25,7 @@ func (c commands) describeMesh(ctx context.Context, name string) error {
 		{"Endpoint ID:", string(m.Agent.ID)},
 		{"User:", m.Agent.User},
 		{"Labels:", orNone(m.Agent.Labels)},
-		{"Certificate ends:", when(m.Agent.NotAfter) + renewal(m)},
+		{"Certificate ends:", unixtime.Text(m.Agent.NotAfter) + renewal(m)},
 		{"Can sign:", yesNo(m.Signer)},
 		{"Trust list:", "version " + strconv.FormatUint(m.Trust, 10)},
 	}})
@@ -72,13 +73,13 @@ func (c commands) describeEndpoint(ctx context.Context, name string) error {
 		{"Port:", port},
 		{"Ping:", milliseconds(ep.RTT)},
 		{"Status:", online(ep.Endpoint)},
-		{"Last seen:", when(ep.Seen)},
+		{"Last seen:", unixtime.Text(ep.Seen)},
 		{"Sessions:", strconv.Itoa(ep.Sessions)},
 		{"Path:", route},
 		{"Labels:", orNone(ep.Labels)},
 		{"Offers:", offers(ep.Offers)},
 		{"Can sign:", yesNo(ep.Signer)},
-		{"Version:", dash(ep.Version)},
+		{"Version:", cmp.Or(ep.Version, "-")},
 	}
 	if d := ep.Route.Datagrams; d != nil {
 		rows = append(rows, []string{"Datagrams:", datagrams(*d)})
@@ -108,7 +109,7 @@ func routeText(r api.Route) string {
 	if r.Since.IsZero() {
 		return r.String()
 	}
-	return r.String() + ", since " + when(r.Since)
+	return r.String() + ", since " + unixtime.Text(r.Since)
 }
 
 func (c commands) describeHub(ctx context.Context, name string) error {
@@ -119,16 +120,16 @@ func (c commands) describeHub(ctx context.Context, name string) error {
 	h := hubs[0]
 	t := &apps.Table{Rows: [][]string{
 		{"Hub:", hubName(h)},
-		{"ID:", dash(string(h.ID))},
+		{"ID:", cmp.Or(string(h.ID), "-")},
 		{"Status:", hubStatus(h)},
 		{"Names:", orNone(h.Names)},
-		{"Reached at:", dash(h.Address)},
-		{"Zone:", dash(h.Zone)},
+		{"Reached at:", cmp.Or(h.Address, "-")},
+		{"Zone:", cmp.Or(h.Zone, "-")},
 		{"Ping:", milliseconds(h.RTT)},
 		{"Agents:", ofHub(h, h.Agents)},
 		{"Relays:", ofHub(h, h.Relays)},
-		{"Running since:", when(h.Since)},
-		{"Version:", dash(h.Version)},
+		{"Running since:", unixtime.Text(h.Since)},
+		{"Version:", cmp.Or(h.Version, "-")},
 	}}
 	if h.Error != "" {
 		t.Rows = append(t.Rows, []string{"Error:", h.Error})
@@ -146,10 +147,10 @@ func (c commands) describeUser(ctx context.Context, name string) error {
 		{"Endpoints:", orNone(users[0].Endpoints)},
 	}}
 	for _, d := range users[0].Devices {
-		t.Add(d.Name+":", "admitted "+when(d.Admitted)+", by "+dash(d.By)+", valid until "+when(d.Until))
+		t.Add(d.Name+":", "admitted "+unixtime.Text(d.Admitted)+", by "+cmp.Or(d.By, "-")+", valid until "+unixtime.Text(d.Until))
 	}
 	if e := users[0].Evicted; e != nil {
-		t.Add("Evicted:", when(e.At)+", by "+by(*e)+", reason: "+dash(e.Reason))
+		t.Add("Evicted:", unixtime.Text(e.At)+", by "+by(*e)+", reason: "+cmp.Or(e.Reason, "-"))
 	}
 	return c.Print(users[0], t)
 }

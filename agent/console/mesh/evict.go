@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // evict refuses a user whom the mesh does not know unless force is set: the trust list keeps each
@@ -120,12 +122,12 @@ func (c commands) getEvicted(ctx context.Context) error {
 		case e.Hub:
 			kind, name, user = "hub", string(e.ID), "-"
 		case e.ID != "":
-			kind, name, user = "endpoint", e.Name, dash(e.Owner)
+			kind, name, user = "endpoint", e.Name, cmp.Or(e.Owner, "-")
 		}
 		if name == "" {
 			name = string(e.ID)
 		}
-		t.Add(kind, name, user, when(e.At), by(e), dash(e.Reason), dash(string(e.ID)))
+		t.Add(kind, name, user, unixtime.Text(e.At), by(e), cmp.Or(e.Reason, "-"), cmp.Or(string(e.ID), "-"))
 	}
 	return c.Print(all, t)
 }
@@ -135,7 +137,7 @@ func by(e api.Eviction) string {
 	if e.ByName != "" {
 		return e.ByName
 	}
-	return dash(string(e.By))
+	return cmp.Or(string(e.By), "-")
 }
 
 func (c commands) evictions(ctx context.Context) ([]api.Eviction, error) {

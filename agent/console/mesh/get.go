@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/apps"
+	"ztm/tunnel/unixtime"
 )
 
 func (c commands) getMesh(ctx context.Context, name string) error {
@@ -21,7 +23,7 @@ func (c commands) getMesh(ctx context.Context, name string) error {
 	}
 	t := &apps.Table{Header: []string{"NAME", "JOINED AS", "USER", "HUBS", "STATUS", "ID", "CERTIFICATE ENDS"}, Wide: 2}
 	for _, m := range meshes {
-		t.Add(m.Name, m.Agent.Name, m.Agent.User, orNone(m.Hubs), status(m), string(m.ID), when(m.Agent.NotAfter))
+		t.Add(m.Name, m.Agent.Name, m.Agent.User, orNone(m.Hubs), status(m), string(m.ID), unixtime.Text(m.Agent.NotAfter))
 	}
 	return c.Print(meshes, t)
 }
@@ -104,8 +106,8 @@ func (c commands) getEndpoints(ctx context.Context, f apps.Filter) error {
 		if ep.Local {
 			path = "-"
 		}
-		t.Add(title(ep.Endpoint), ep.User, ip, port, online(ep.Endpoint), string(ep.ID), dash(ep.Version), c.labels(ep.Labels),
-			offers(ep.Offers), when(ep.Seen), path)
+		t.Add(title(ep.Endpoint), ep.User, ip, port, online(ep.Endpoint), string(ep.ID), cmp.Or(ep.Version, "-"), c.labels(ep.Labels),
+			offers(ep.Offers), unixtime.Text(ep.Seen), path)
 	}
 	return c.Print(eps, t)
 }
@@ -140,7 +142,7 @@ func online(ep apps.Endpoint) string {
 func split(address string) (ip, port string) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return dash(address), "-"
+		return cmp.Or(address, "-"), "-"
 	}
 	return host, port
 }
@@ -152,8 +154,8 @@ func (c commands) getHubs(ctx context.Context, name string) error {
 	}
 	t := &apps.Table{Header: []string{"NAME", "STATUS", "PING", "VERSION", "ZONE", "AGENTS", "RELAYS", "ID"}, Wide: 1}
 	for _, h := range hubs {
-		t.Add(hubName(h), hubStatus(h), milliseconds(h.RTT), dash(h.Version), dash(h.Zone), ofHub(h, h.Agents),
-			ofHub(h, h.Relays), dash(string(h.ID)))
+		t.Add(hubName(h), hubStatus(h), milliseconds(h.RTT), cmp.Or(h.Version, "-"), cmp.Or(h.Zone, "-"), ofHub(h, h.Agents),
+			ofHub(h, h.Relays), cmp.Or(string(h.ID), "-"))
 		if h.Note != "" {
 			c.Warn("%s: %s", hubName(h), h.Note)
 		}
@@ -260,7 +262,7 @@ func (c commands) getUsers(ctx context.Context, name string) error {
 	t := &apps.Table{Header: []string{"NAME", "ENDPOINTS", "ADMITTED", "BY", "VALID UNTIL", "STATUS"}}
 	for _, u := range users {
 		admitted, by, until := membership(u.Devices)
-		t.Add(u.Name, orNone(u.Endpoints), when(admitted), dash(by), when(until), userStatus(u))
+		t.Add(u.Name, orNone(u.Endpoints), unixtime.Text(admitted), cmp.Or(by, "-"), unixtime.Text(until), userStatus(u))
 	}
 	return c.Print(users, t)
 }
@@ -291,9 +293,9 @@ func userStatus(u api.User) string {
 	case len(u.Devices) > 0:
 		return "Admitted"
 	case !u.Invited.IsZero():
-		return "Invited until " + when(u.Invited)
+		return "Invited until " + unixtime.Text(u.Invited)
 	case u.Evicted != nil:
-		return "Evicted " + when(u.Evicted.At) + " by " + by(*u.Evicted)
+		return "Evicted " + unixtime.Text(u.Evicted.At) + " by " + by(*u.Evicted)
 	}
 	return "-"
 }

@@ -15,6 +15,7 @@ import (
 	"ztm/agent/console"
 	"ztm/apps"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // maxFile is the largest permit or key that is read, in bytes.
@@ -101,7 +102,7 @@ func (c commands) limitUser(ctx context.Context, m api.Mesh, i invitation) error
 	if err := c.Do(ctx, http.MethodPost, api.PolicyPath(m.Name, m.Agent.ID, "users", i.user), api.UserChange{Until: end}, nil); err != nil {
 		return err
 	}
-	c.Note("the access of user %s ends %s", i.user, when(end))
+	c.Note("the access of user %s ends %s", i.user, unixtime.Text(end))
 	return nil
 }
 
@@ -262,7 +263,7 @@ func (c commands) rotate(ctx context.Context, r rotation) error {
 		c.Note("all certificates made until now are void: start the hub with --permit %s, and invite everybody again", r.permit)
 		return nil
 	}
-	c.Note("devices that connect until %s get new certificates by themselves", time.Now().Add(r.grace).Format("2006-01-02 15:04"))
+	c.Note("devices that connect until %s get new certificates by themselves", unixtime.Text(time.Now().Add(r.grace)))
 	return nil
 }
 

@@ -4,9 +4,9 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
-	"time"
 
 	"ztm/agent/console"
 )
@@ -27,14 +27,6 @@ func milliseconds(ms float64) string {
 	return fmt.Sprintf("%.0fms", ms)
 }
 
-// when shows a time; zero is unknown.
-func when(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.UTC().Format(time.RFC3339)
-}
-
 func yesNo(b bool) string {
 	if b {
 		return "yes"
@@ -43,12 +35,7 @@ func yesNo(b bool) string {
 }
 
 // orNone shows a list.
-func orNone(list []string) string {
-	if len(list) == 0 {
-		return "-"
-	}
-	return strings.Join(list, ", ")
-}
+func orNone(list []string) string { return cmp.Or(strings.Join(list, ", "), "-") }
 
 // offers shows what an endpoint offers. An offer APP/NUMBER counts the changes of an app: people see
 // that the app is there.
@@ -61,12 +48,4 @@ func offers(list []string) string {
 		}
 	}
 	return orNone(shown)
-}
-
-// dash shows a text that may be missing.
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

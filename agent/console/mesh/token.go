@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // joinWait says how `ztm join` waits.
@@ -110,7 +112,7 @@ func (c commands) noteRedeemer(ctx context.Context, permit []byte) {
 			}
 		}
 	}
-	c.Note("it can be used until %s, while %s is online", p.Token.Expires().UTC().Format(time.RFC3339), name)
+	c.Note("it can be used until %s, while %s is online", unixtime.Text(p.Token.Expires()), name)
 	if p.Token.Approve() {
 		c.Note("the device then waits until somebody runs there: ztm approve NAME")
 	}
@@ -143,7 +145,7 @@ func (c commands) getTokens(ctx context.Context, _ string) error {
 		if k.Elsewhere {
 			left = "?"
 		}
-		t.Add(k.ID, k.User, when(k.Until), left, kind(k), redeemerName(k), dash(nameOr(k.ByName, k.By)))
+		t.Add(k.ID, k.User, unixtime.Text(k.Until), left, kind(k), redeemerName(k), cmp.Or(nameOr(k.ByName, k.By), "-"))
 	}
 	return c.Print(all, t)
 }
@@ -193,7 +195,7 @@ func (c commands) getApprovals(ctx context.Context, _ string) error {
 	}
 	t := &apps.Table{Header: []string{"NAME", "USER", "ID", "SINCE", "UNTIL", "ANSWER"}}
 	for _, a := range all {
-		t.Add(a.Name, a.User, string(a.ID), when(a.Since), when(a.Until), dash(a.Answer))
+		t.Add(a.Name, a.User, string(a.ID), unixtime.Text(a.Since), unixtime.Text(a.Until), cmp.Or(a.Answer, "-"))
 	}
 	return c.Print(all, t)
 }

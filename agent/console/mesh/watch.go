@@ -9,11 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"ztm/agent/api"
 	"ztm/apps"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // about asks for something that belongs to an endpoint: the chosen one where name is empty.
@@ -100,7 +100,7 @@ func (c commands) log(ctx context.Context, name string) error {
 	}
 	t, names := &apps.Table{}, c.names(ctx, entries)
 	for _, e := range entries {
-		t.Add(e.Time.UTC().Format(time.RFC3339), e.Level, e.Message+attributes(e.Attrs, names))
+		t.Add(unixtime.Text(e.Time), e.Level, e.Message+attributes(e.Attrs, names))
 	}
 	return c.Print(entries, t)
 }

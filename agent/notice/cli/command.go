@@ -2,6 +2,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -100,14 +101,7 @@ func (c commands) config(x *cli.Context) error {
 		}
 	}
 	t := &apps.Table{}
-	t.Add("Command:", orNone(strings.Join(s.Command, " ")))
-	t.Add("Webhook:", orNone(s.Webhook))
+	t.Add("Command:", cmp.Or(strings.Join(s.Command, " "), "-"))
+	t.Add("Webhook:", cmp.Or(s.Webhook, "-"))
 	return c.Print(s, t)
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

@@ -93,7 +93,7 @@ func (p commands) mayAt(ctx context.Context, name string, user bool) error {
 	}
 	t := &apps.Table{Header: []string{"TARGET", "UNTIL", "BY"}}
 	for _, r := range out.Rows {
-		t.Add(r.To(), moment(r.Until), r.Rule)
+		t.Add(r.To(), unixtime.Text(r.Until), r.Rule)
 	}
 	if len(out.Rows) == 0 {
 		t.Header = nil

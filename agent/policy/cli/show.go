@@ -47,7 +47,7 @@ func (p commands) add(ctx context.Context, group string, users []string, until s
 			return &apps.UsageError{Err: fmt.Errorf("--until: %w", err)}
 		}
 		in.Until = end
-		p.Note("until %s, in %s", end.UTC().Format("2006-01-02 15:04 MST"), time.Until(end).Round(time.Minute))
+		p.Note("until %s, in %s", unixtime.Text(end), time.Until(end).Round(time.Minute))
 	}
 	if err := p.CheckUsers(ctx, users); err != nil {
 		return err
@@ -140,7 +140,7 @@ func (p commands) describe(ctx context.Context, name string) error {
 		if slices.Contains(all[i].Void, m.User) {
 			ends = "evicted"
 		}
-		t.Add(m.User, moment(m.Added.Time()), ends)
+		t.Add(m.User, unixtime.Text(m.Added.Time()), ends)
 	}
 	return p.Print(all[i], t)
 }
@@ -155,19 +155,12 @@ func end(seconds unixtime.Seconds) string {
 // until is an end for people: one that has come says so.
 func until(t time.Time) string {
 	if over(t) {
-		return moment(t) + " (over)"
+		return unixtime.Text(t) + " (over)"
 	}
-	return moment(t)
+	return unixtime.Text(t)
 }
 
 func over(t time.Time) bool { return !t.IsZero() && !t.After(time.Now()) }
-
-func moment(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.UTC().Format(time.RFC3339)
-}
 
 func (p commands) status(ctx context.Context) error {
 	var s api.Policy
@@ -185,7 +178,7 @@ func (p commands) status(ctx context.Context) error {
 	case !s.InForce:
 		state = "is being fetched"
 	}
-	for _, row := range [][]string{{"Version", fmt.Sprint(s.Version)}, {"Mode", mode}, {"Direct", cmp.Or(s.Direct, "auto")}, {"State", state}, {"Issued", moment(s.Issued)},
+	for _, row := range [][]string{{"Version", fmt.Sprint(s.Version)}, {"Mode", mode}, {"Direct", cmp.Or(s.Direct, "auto")}, {"State", state}, {"Issued", unixtime.Text(s.Issued)},
 		{"Labels", clip(strings.Join(s.Labels, " "))}, {"Unknown", clip(strings.Join(s.Unknown, " "))}} {
 		t.Add(row...)
 	}
@@ -281,10 +274,10 @@ func (p commands) whoCan(ctx context.Context, name, target string) error {
 		case r.Allow:
 			can = "yes"
 		}
-		t.Add(r.User, can, moment(r.Until), r.Rule+from(r))
+		t.Add(r.User, can, unixtime.Text(r.Until), r.Rule+from(r))
 	}
 	for _, r := range out.Also {
-		t.Add(r.User, "also", moment(r.Until), "has "+r.To()+" there, and what that reaches: "+r.Rule+from(r))
+		t.Add(r.User, "also", unixtime.Text(r.Until), "has "+r.To()+" there, and what that reaches: "+r.Rule+from(r))
 	}
 	if out.Bound {
 		p.Warn("endpoint %s does not answer: this is whom version %d of the policy would let; the rules of its owner are not known here", ep.Name, out.Policy)

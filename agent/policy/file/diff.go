@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"ztm/tunnel/identity/policy"
 	"ztm/tunnel/unixtime"
@@ -277,7 +276,7 @@ func end(until unixtime.Seconds) string {
 	if until == 0 {
 		return "for good"
 	}
-	return until.Time().UTC().Format(time.RFC3339)
+	return unixtime.Text(until.Time())
 }
 
 func users(all []Change) map[string]bool {

@@ -4,12 +4,12 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
 
 	"ztm/agent/policy"
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	signed "ztm/tunnel/identity/policy"
+	"ztm/tunnel/unixtime"
 )
 
 // AwaitRule gets what the rule for a target names and is not known here yet.
@@ -31,10 +31,10 @@ func (k *Keeper) Permit(p apps.Peer, app, path, address string) error {
 	case d.Allow:
 		return nil
 	case d.Reason == policy.Ended:
-		what, end := strings.TrimSpace(app+" "+name), d.Until.Time().UTC()
-		err := answer.Errorf(answer.Denied, "policy: the access of user %s ended %s", p.User, end.Format(time.RFC3339))
+		what, end := strings.TrimSpace(app+" "+name), d.Until.Time()
+		err := answer.Errorf(answer.Denied, "policy: the access of user %s ended %s", p.User, unixtime.Text(end))
 		if d.Grant != "" {
-			err = answer.Errorf(answer.Denied, "policy: grant %s gave user %s %s until %s", d.Grant, p.User, what, end.Format(time.RFC3339))
+			err = answer.Errorf(answer.Denied, "policy: grant %s gave user %s %s until %s", d.Grant, p.User, what, unixtime.Text(end))
 		}
 		return &apps.Ended{What: what, At: end, Err: err}
 	case d.Reason == policy.WrongDevice:

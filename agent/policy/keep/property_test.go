@@ -120,7 +120,7 @@ func TestTheWordsOfARefusalDependOnThePeersOwnRightsAlone(t *testing.T) {
 				want := "not allowed (ref 7f3a19): ask the owner of office"
 				if end := former(source, p, office.now()); end != 0 {
 					what := "tunnel tcp/db"
-					want = fmt.Sprintf("your access to %s at office ended %s (ref 7f3a19): ask its owner", what, end.Time().UTC().Format("2006-01-02 15:04 MST"))
+					want = fmt.Sprintf("your access to %s at office ended %s (ref 7f3a19): ask its owner", what, unixtime.Text(end.Time()))
 				}
 				if got.Message != want || got.Code != answer.Denied {
 					t.Errorf("%s from %s reads %q, want %q", user, id, got.Message, want)

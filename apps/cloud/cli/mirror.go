@@ -36,7 +36,7 @@ func (k *client) showMirrors(list []cloud.MirrorState) error {
 		case len(m.Held) > 0:
 			how = fmt.Sprintf("%d deletions wait: ztm cloud mirror %s --confirm", len(m.Held), state.Quoted(m.Path))
 		}
-		t.Add(apps.Bytes(m.Path).String(), onOffText(m.Download), onOffText(m.Upload), fmt.Sprint(m.Files), apps.Printable(rules(m)), apps.Printable(how))
+		t.Add(apps.Bytes(m.Path).String(), apps.OnOff(m.Download), apps.OnOff(m.Upload), fmt.Sprint(m.Files), apps.Printable(rules(m)), apps.Printable(how))
 	}
 	return k.Print(list, t)
 }

@@ -13,6 +13,7 @@ import (
 	"ztm/apps/cloud"
 	"ztm/apps/cloud/config"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/unixtime"
 )
 
 // client is what the commands ask the app with.
@@ -36,12 +37,10 @@ func (k *client) ls(ctx context.Context, path string, hash, offline bool) error 
 		t.Wide = 0
 	}
 	for _, f := range list {
-		t.Add(f.Path, string(f.State), apps.Amount(f.Size), date(f.Time), strconv.Itoa(f.Sources), f.Shared, f.Hash)
+		t.Add(f.Path, string(f.State), apps.Amount(f.Size), unixtime.Text(f.Time), strconv.Itoa(f.Sources), f.Shared, f.Hash)
 	}
 	return k.Print(list, t)
 }
-
-func date(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
 func (k *client) describe(ctx context.Context, path string) error {
 	var d cloud.Described
@@ -50,7 +49,7 @@ func (k *client) describe(ctx context.Context, path string) error {
 	}
 	t := &apps.Table{Rows: [][]string{
 		{"Path", d.Path}, {"State", string(d.State)}, {"Size", fmt.Sprintf("%s (%d bytes)", apps.Amount(d.Size), d.Size)},
-		{"Date", date(d.Time)}, {"SHA-256", d.Hash}, {"Published by", d.By}, {"Shared", d.Shared},
+		{"Date", unixtime.Text(d.Time)}, {"SHA-256", d.Hash}, {"Published by", d.By}, {"Shared", d.Shared},
 		{"Holders", strings.Join(d.Holders, " ")}, {"Blocks here", fmt.Sprintf("%d of %d, of %s", d.Here, d.Blocks, apps.Amount(d.Block))},
 	}}
 	for _, c := range d.Version {
@@ -71,7 +70,7 @@ func (k *client) status(ctx context.Context) error {
 			apps.Amount(d.Fetched), apps.Amount(d.Bytes), d.Sources))
 	}
 	for _, p := range s.Problems {
-		t.Add(p.Path, fmt.Sprintf("%s since %s: %s", p.State, date(p.Since), p.Reason))
+		t.Add(p.Path, fmt.Sprintf("%s since %s: %s", p.State, unixtime.Text(p.Since), p.Reason))
 		t.Add("", "help: "+p.Help)
 	}
 	if len(s.Downloads)+len(s.Problems) == 0 {
@@ -119,7 +118,7 @@ func (k *client) config(ctx context.Context, change config.Change, set bool) err
 	if err := k.ask(ctx, http.MethodGet, "status", nil, &s); err != nil {
 		s.Dir = "unknown: " + err.Error()
 	}
-	return k.Print(c, &apps.Table{Rows: [][]string{{"Endpoint", ep.Name}, {"Local directory", s.Dir}, {"Executable files", onOffText(c.Exec)},
+	return k.Print(c, &apps.Table{Rows: [][]string{{"Endpoint", ep.Name}, {"Local directory", s.Dir}, {"Executable files", apps.OnOff(c.Exec)},
 		{"Limit down", rateText(c.LimitDown)}, {"Limit up", rateText(c.LimitUp)}, {"Quota of each user", quotaText(c.Quota)}}})
 }
 
@@ -135,13 +134,6 @@ func rateText(perSecond int64) string {
 		return "off"
 	}
 	return apps.Amount(perSecond) + "/s"
-}
-
-func onOffText(on bool) string {
-	if on {
-		return "on"
-	}
-	return "off"
 }
 
 // change sends a request about some files and prints what became of each.
@@ -234,5 +226,5 @@ func (k *client) restore(ctx context.Context, what string) error {
 	if err := k.ask(ctx, http.MethodPost, "restore", r, &v); err != nil {
 		return err
 	}
-	return k.Print(v, &apps.Table{Rows: [][]string{{v.Path, "is what it was before " + date(v.Since)}}})
+	return k.Print(v, &apps.Table{Rows: [][]string{{v.Path, "is what it was before " + unixtime.Text(v.Since)}}})
 }

@@ -7,13 +7,13 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"ztm/apps"
 	"ztm/apps/file"
 	"ztm/apps/file/transfer"
+	"ztm/tunnel/unixtime"
 )
 
 // Kind is this app as a program that has it sees it.
@@ -282,7 +282,7 @@ func inbox(x *cli.Context, c apps.Console) error {
 	t := &apps.Table{Header: []string{"ID", "USER", "SINCE", "SIZE", "FILE"}}
 	for _, o := range offers {
 		for i, item := range o.Items {
-			id, user, since := o.ID, o.User, o.Since.Local().Format(time.DateTime)
+			id, user, since := o.ID, o.User, unixtime.Text(o.Since)
 			if i > 0 {
 				id, user, since = "", "", ""
 			}

@@ -10,10 +10,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"ztm/apps"
 	"ztm/apps/file"
+	"ztm/tunnel/unixtime"
 )
 
 // maxListing is the longest listing, in bytes.
@@ -72,7 +72,7 @@ func table(all []file.Info, long bool) *apps.Table {
 		t.Header = []string{"MODE", "SIZE", "DATE", "NAME"}
 	}
 	for _, i := range all {
-		name, size, date := i.Name.String(), strconv.FormatInt(i.Size, 10), i.Time.Local().Format(time.DateTime)
+		name, size, date := i.Name.String(), strconv.FormatInt(i.Size, 10), unixtime.Text(i.Time)
 		if i.Type == file.TypeDir {
 			name, size = name+"/", "-"
 		}

@@ -14,6 +14,7 @@ import (
 
 	"ztm/apps"
 	"ztm/store/backup"
+	"ztm/tunnel/unixtime"
 )
 
 // Commands are `ztm backup` and `ztm restore`, for these kinds. note tells a person something.
@@ -101,7 +102,7 @@ func (c commands) restore(x *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	c.note("the %s of %s is restored to %s; join tokens that were made before are void", k.Name, h.Made.Time().UTC().Format(time.RFC3339), data)
+	c.note("the %s of %s is restored to %s; join tokens that were made before are void", k.Name, unixtime.Text(h.Made.Time()), data)
 	return nil
 }
 

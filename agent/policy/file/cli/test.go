@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -126,13 +127,6 @@ func list(t *apps.Table, sign string, all []file.Change) {
 			t.Add(sign, fmt.Sprintf("and %d more", len(all)-most))
 			return
 		}
-		t.Add(sign, ch.User, ch.To, orDash(ch.At), orDash(ch.From), orDash(ch.Grant), orDash(ch.Until), orDash(ch.Was))
+		t.Add(sign, ch.User, ch.To, cmp.Or(ch.At, "-"), cmp.Or(ch.From, "-"), cmp.Or(ch.Grant, "-"), cmp.Or(ch.Until, "-"), cmp.Or(ch.Was, "-"))
 	}
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }
