@@ -145,7 +145,7 @@ var arrows = []arrow{
 	{"apps/external/manifest", []string{"tunnel/identity"}, "what an app says of itself is checked without running it"},
 	{"apps/external/install", []string{"apps", "apps/external/bundle", "apps/external/manifest", "apps/rooted", "tunnel/answer", "tunnel/identity"}, "what is installed is kept without running it, or knowing where it came from"},
 	{"apps/external/bundle", []string{"apps", "apps/external/manifest", "apps/rooted"}, "a version of an app is written and checked without knowing who delivers it"},
-	{"tunnel/direct", nil, "two devices meet without knowing a mesh"},
+	{"tunnel/direct", []string{"tunnel/pause"}, "two devices meet without knowing a mesh"},
 	{"tunnel/direct/directtest", []string{"tunnel/direct"}, "it is for tests"},
 	{"tunnel/datagram", []string{"tunnel/buffer", "tunnel/direct", "tunnel/pause"}, "datagrams are sealed and carried without knowing a flow or a mesh"},
 	{"tunnel", []string{"tunnel/answer", "tunnel/direct", "tunnel/gather", "tunnel/h2", "tunnel/handshake", "tunnel/identity", "tunnel/race", "tunnel/tuning"}, "the transport knows neither what it carries nor for whom"},

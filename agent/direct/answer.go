@@ -3,14 +3,12 @@ package direct
 import (
 	"context"
 	"crypto/subtle"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"time"
 
 	"ztm/tunnel/answer"
@@ -22,7 +20,7 @@ import (
 
 // waiting is a round between its two requests.
 type waiting struct {
-	session Session
+	session *Session
 	round   []byte         // of one for connections, which begin with it
 	seen    netip.AddrPort // where the hub sees the peer, as the peer says
 	only    netip.Addr     // the one address that is dialled; the zero value: any
@@ -51,34 +49,29 @@ type Session struct {
 
 // Serve answers a request of a round. It reports false where this device does not take part, and
 // the request is to be answered like any that is not known.
-func (d *Direct) Serve(w http.ResponseWriter, r *http.Request, s Session) bool {
+func (d *Direct) Serve(w http.ResponseWriter, r *http.Request, s *Session) bool {
 	if r.Method != http.MethodPost || d.Mode() == Off {
 		return false
 	}
-	paths := []string{seal.PathDirect, seal.PathDirectGo}
-	if WithDatagrams {
-		paths = append(paths, seal.PathDatagrams, seal.PathDatagramsGo)
-	}
+	path := r.URL.Path
+	datagrams := WithDatagrams && (path == seal.PathDatagrams || path == seal.PathDatagramsGo)
 	switch {
-	case r.URL.Path == seal.PathDirectEcho && s.direct():
+	case path == seal.PathDirectEcho && s.direct():
 		d.echo(w, r)
 		return true
-	case !slices.Contains(paths, r.URL.Path):
+	case path != seal.PathDirect && path != seal.PathDirectGo && !datagrams:
 		return false
 	case s.Peer.User != d.User() && !d.Known(s.Peer.ID):
 		return false
 	}
 	o, err := readOffer(w, r)
-	if err != nil {
-		answer.Fail(w, d.Log, answer.Errorf(answer.BadRequest, "%v", err))
-		return true
-	}
 	switch {
-	case r.URL.Path == seal.PathDirect:
+	case err != nil:
+	case path == seal.PathDirect:
 		err = d.keep(w, o, s)
-	case r.URL.Path == seal.PathDirectGo:
+	case path == seal.PathDirectGo:
 		err = d.begin(w, o, s.Peer.ID)
-	case WithDatagrams && r.URL.Path == seal.PathDatagrams:
+	case WithDatagrams && path == seal.PathDatagrams:
 		err = d.keepDatagrams(w, o, s)
 	case WithDatagrams:
 		err = d.beginDatagrams(w, o, s.Peer.ID)
@@ -92,28 +85,37 @@ func (d *Direct) Serve(w http.ResponseWriter, r *http.Request, s Session) bool {
 // bodyTime is how long a peer may take to send what it sends in one packet.
 const bodyTime = 10 * time.Second
 
-// readOffer reads the body of a request.
-func readOffer(w http.ResponseWriter, r *http.Request) (offer, error) {
+// readBody reads the body of a request, of at most max bytes.
+func readBody(w http.ResponseWriter, r *http.Request, max int64) ([]byte, error) {
 	http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
-	b, err := answer.Body(r, direct.MaxBytes)
-	if err != nil {
-		return offer{}, err
-	}
-	return parseOffer(b)
+	return answer.Body(r, max)
 }
 
-func parseOffer(b []byte) (o offer, err error) {
-	if err := json.Unmarshal(b, &o); err != nil {
-		return o, err
+func readOffer(w http.ResponseWriter, r *http.Request) (*offer, error) {
+	b, err := readBody(w, r, direct.MaxBytes)
+	if err != nil {
+		return nil, err
 	}
-	if round, err := hex.DecodeString(o.Round); err != nil || len(round) != roundLength {
-		return o, errors.New("a round has 16 bytes")
+	o, err := parseOffer(b)
+	if err != nil {
+		err = answer.Errorf(answer.BadRequest, "%v", err)
+	}
+	return o, err
+}
+
+func parseOffer(b []byte) (*offer, error) {
+	o := new(offer)
+	if err := json.Unmarshal(b, o); err != nil {
+		return nil, err
+	}
+	if len(o.Round) != roundLength {
+		return nil, errors.New("a round has 16 bytes")
 	}
 	return o, o.Check()
 }
 
 // keep answers the first request of a round: it is kept until the second one comes.
-func (d *Direct) keep(w http.ResponseWriter, o offer, s Session) error {
+func (d *Direct) keep(w http.ResponseWriter, o *offer, s *Session) error {
 	if s.Leg == nil {
 		return answer.Errorf(answer.Unavailable, "%s", NoLeg)
 	}
@@ -124,13 +126,9 @@ func (d *Direct) keep(w http.ResponseWriter, o offer, s Session) error {
 		}
 	}
 	now := time.Now()
-	round, err := hex.DecodeString(o.Round)
-	if err != nil {
-		return err
-	}
-	waits := &waiting{session: s, round: round, seen: o.Seen, only: only, expires: now.Add(roundLife)}
-	if !bucket.Take(s.Peer.ID, now) || !d.note(o.Round, waits) {
-		return answer.Errorf(answer.Limit, "endpoint %s begins too many rounds", s.Peer.ID)
+	waits := &waiting{session: s, round: o.Round, seen: o.Seen, only: only, expires: now.Add(roundLife)}
+	if !bucket.Take(s.Peer.ID, now) || !d.note(waits) {
+		return tooMany(s.Peer.ID)
 	}
 	addresses, err := d.Network.Addresses()
 	if err != nil {
@@ -140,12 +138,14 @@ func (d *Direct) keep(w http.ResponseWriter, o offer, s Session) error {
 	return nil
 }
 
+func tooMany(peer identity.ID) error {
+	return answer.Errorf(answer.Limit, "endpoint %s begins too many rounds", peer)
+}
+
 // note keeps a round, unless there are as many as there may be.
-func (d *Direct) note(round string, w *waiting) bool {
-	now := time.Now()
+func (d *Direct) note(w *waiting) bool {
+	now, round, ofPeer := time.Now(), string(w.round), 0
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	ofPeer := 0
 	for key, other := range d.waiting {
 		switch {
 		case now.After(other.expires) && other.socket == nil: // one with a socket goes with its timer
@@ -154,42 +154,44 @@ func (d *Direct) note(round string, w *waiting) bool {
 			ofPeer++
 		}
 	}
-	if d.waiting[round] != nil || len(d.waiting) >= waitingRounds || ofPeer >= waitingOfPeer {
-		return false
+	fits := d.waiting[round] == nil && len(d.waiting) < waitingRounds && ofPeer < waitingOfPeer
+	if fits {
+		d.waiting[round] = w
 	}
-	d.waiting[round] = w
-	return true
+	d.mu.Unlock()
+	return fits
 }
 
 // claim takes a round that waits for its second request; nil if a peer has none of that sort.
-func (d *Direct) claim(round string, peer identity.ID, datagrams bool) *waiting {
+func (d *Direct) claim(round []byte, peer identity.ID, datagrams bool) *waiting {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	w := d.waiting[round]
-	if w == nil || w.session.Peer.ID != peer || datagrams != (w.socket != nil) {
-		return nil
+	w := d.waiting[string(round)]
+	if w != nil && w.session.Peer.ID == peer && datagrams == (w.socket != nil) {
+		delete(d.waiting, string(round))
+	} else {
+		w = nil
 	}
-	delete(d.waiting, round)
+	d.mu.Unlock()
 	return w
 }
 
 // forget drops a round that still waits, and reports whether it did. Another of the same name stays: a
 // peer may begin one again once the first is claimed.
-func (d *Direct) forget(round string, w *waiting) bool {
+func (d *Direct) forget(w *waiting) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.waiting[round] != w {
-		return false
+	waits := d.waiting[string(w.round)] == w
+	if waits {
+		delete(d.waiting, string(w.round))
 	}
-	delete(d.waiting, round)
-	return true
+	return waits
 }
 
 var errNoRound = answer.Errorf(answer.NotFound, "there is no such round")
 
 // begin answers the second request of a round: it dials. The answer does not say what becomes of
 // that, so that a peer does not learn which addresses answer here.
-func (d *Direct) begin(w http.ResponseWriter, o offer, peer identity.ID) error {
+func (d *Direct) begin(w http.ResponseWriter, o *offer, peer identity.ID) error {
 	waits := d.claim(o.Round, peer, false)
 	if waits == nil || time.Now().After(waits.expires) {
 		return errNoRound
@@ -235,12 +237,12 @@ var (
 
 // receive seals a connection of a round, if it comes from the peer whose round it is. It says
 // nothing before it has read the round.
-func (d *Direct) receive(ctx context.Context, w *waiting, c net.Conn) (seal.Accepted, error) {
+func (d *Direct) receive(ctx context.Context, w *waiting, c net.Conn) (*seal.Accepted, error) {
 	c.SetReadDeadline(time.Now().Add(direct.RoundTime))
 	got := make([]byte, roundLength)
 	if _, err := io.ReadFull(c, got); err != nil || subtle.ConstantTimeCompare(got, w.round) != 1 {
 		c.Close()
-		return seal.Accepted{}, errGreeting
+		return nil, errGreeting
 	}
 	c.SetReadDeadline(time.Time{})
 	a, err := seal.Server(ctx, c, d.Verifier, d.Certificate, nil)
@@ -248,15 +250,14 @@ func (d *Direct) receive(ctx context.Context, w *waiting, c net.Conn) (seal.Acce
 		c.Close()
 		err = errPeer
 	}
-	return a, err
+	return &a, err
 }
 
 // echo answers with what it is sent.
 func (d *Direct) echo(w http.ResponseWriter, r *http.Request) {
-	http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
-	b, err := answer.Body(r, echoBytes)
+	b, err := readBody(w, r, echoBytes)
 	if err != nil {
-		answer.Fail(w, d.Log, answer.Errorf(answer.BadRequest, "%v", err))
+		answer.Fail(w, d.Log, err)
 		return
 	}
 	answer.Document(w, b)

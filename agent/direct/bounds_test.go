@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"net/http"
@@ -87,7 +86,7 @@ func TestAsManyRoundsAsThereMayBeTakeLittleMemory(t *testing.T) {
 	begin := func(i byte, s Session, first, second string, o offer) {
 		t.Helper()
 		s.Leg, s.Peer = f.leg, identity.Subject{ID: identity.ID(fmt.Sprint(first, i)), User: "alice"}
-		o.Round = hex.EncodeToString(bytes.Repeat([]byte{200 + i}, roundLength))
+		o.Round = wordOf(200 + i)
 		if w := f.askOn(s, first, o); w.Code != http.StatusOK {
 			t.Fatalf("%s %d: %v", first, i, w)
 		}
@@ -132,11 +131,11 @@ func TestTheTimesOfRoundsAreNotThoseOfTheWallClock(t *testing.T) {
 	f.connect(t, "203.0.113.1:40000")
 	f.ask(seal.PathDirect, "alice", "own", offer{Round: wordOf(0)})
 	f.Begin("failed")
-	f.End("failed", "", &failure{cause: NoWay})
+	f.End("failed", "", NoWay)
 	f.Begin("met")
 	f.End("met", direct.LAN, nil)
 	for what, when := range map[string]time.Time{
-		"a round is kept until": f.waiting[wordOf(0)].expires, "the next one begins": f.states["failed"].later,
+		"a round is kept until": f.waiting[string(wordOf(0))].expires, "the next one begins": f.states["failed"].later,
 		"a path was made": f.states["met"].up, "the network was looked at": f.located,
 	} {
 		if !strings.Contains(when.String(), " m=") {
@@ -149,11 +148,11 @@ func TestTheTimesOfRoundsAreNotThoseOfTheWallClock(t *testing.T) {
 // together again.
 func TestRoundsThatFailedTogetherDoNotBeginTogetherAgain(t *testing.T) {
 	const devices = 5000
-	now := time.Now()
+	now, a := time.Now(), newAttempts(nil, "", "")
 	inSecond := map[int]int{}
 	for range devices {
 		s := &state{}
-		s.failedLocked(NoWay)
+		a.failedLocked(s, NoWay)
 		inSecond[int(s.later.Sub(now).Seconds())]++
 	}
 	for second, n := range inSecond {

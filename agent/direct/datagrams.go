@@ -2,8 +2,6 @@ package direct
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"net"
 	"net/http"
@@ -112,7 +110,7 @@ var leads = []lead{
 // it may take, each with fresh ports. The caller has it kept, see [Direct.Keep].
 func (d *Direct) Beside(ctx context.Context, s flow.Session, e End) (p Path, err error) {
 	if !WithDatagrams { // the linker keeps exported methods, and so all that they need
-		return p, &failure{cause: Unsupported}
+		return p, Unsupported
 	}
 	for _, when := range leads {
 		if p, err = d.round(ctx, s, e, when); CauseOf(err) != NoWay {
@@ -126,15 +124,15 @@ func (d *Direct) round(ctx context.Context, s flow.Session, e End, when lead) (P
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
 	if e.Leg == nil && !e.direct() {
-		return nil, &failure{cause: NoLeg}
+		return nil, NoLeg
 	}
 	here, err := d.Network.Addresses()
 	if err != nil {
-		return nil, &failure{NoPlace, err}
+		return nil, NoPlace.with(err)
 	}
 	socket, err := d.socket()
 	if err != nil {
-		return nil, &failure{NoPlace, err}
+		return nil, NoPlace.with(err)
 	}
 	p, err := d.ask(ctx, s, e, here, socket, when)
 	if err != nil {
@@ -145,10 +143,8 @@ func (d *Direct) round(ctx context.Context, s flow.Session, e End, when lead) (P
 }
 
 func (d *Direct) ask(ctx context.Context, s flow.Session, e End, here direct.Interfaces, socket direct.Socket, when lead) (Path, error) {
-	round := make([]byte, roundLength)
-	rand.Read(round)
-	o := offer{Round: hex.EncodeToString(round)}
-	k, err := keys(s.Export, round, true)
+	o := newOffer()
+	k, err := keys(s.Export, o.Round, true)
 	if err != nil {
 		return nil, err
 	}
@@ -159,17 +155,17 @@ func (d *Direct) ask(ctx context.Context, s flow.Session, e End, here direct.Int
 	o.Places = d.places(e, here, socket, s.Peer().User)
 	candidates := d.probed(e, here, theirs)
 	if len(candidates) == 0 && d.Mode() != Auto { // else the peer may find this one
-		return nil, &failure{cause: NoPlace}
+		return nil, NoPlace
 	}
 	if err := d.start(ctx, s, seal.PathDatagramsGo, o, when); err != nil {
-		return nil, &failure{Faulty, err}
+		return nil, err
 	}
 	p, err := datagram.Ask(ctx, socket, k, datagram.Places{Named: candidates, Others: d.Mode() == Auto})
 	switch {
 	case errors.Is(err, datagram.ErrNone):
-		return nil, &failure{cause: NoWay}
+		return nil, NoWay
 	case errors.Is(err, datagram.ErrNarrow):
-		return nil, &failure{cause: Narrow}
+		return nil, Narrow
 	case err != nil:
 		return nil, err
 	}
@@ -187,23 +183,23 @@ func (d *Direct) Keep(p Path, session <-chan struct{}) datagram.Ending {
 }
 
 // keepDatagrams answers the first request of a round for datagrams.
-func (d *Direct) keepDatagrams(w http.ResponseWriter, o offer, s Session) error {
+func (d *Direct) keepDatagrams(w http.ResponseWriter, o *offer, s *Session) error {
 	if s.Leg == nil && !s.direct() {
 		return answer.Errorf(answer.Unavailable, "%s", NoLeg)
 	}
 	now, peer := time.Now(), s.Peer.ID
 	if !d.besides.Take(peer, now) || !d.paths.Acquire(peer, pathsPeer) {
-		return answer.Errorf(answer.Limit, "endpoint %s begins too many rounds", peer)
+		return tooMany(peer)
 	}
 	if !d.allPaths.Acquire(struct{}{}, pathsAtOnce) {
 		d.paths.Release(peer)
 		return answer.Errorf(answer.Limit, "there are too many paths for datagrams")
 	}
-	waits := &waiting{session: s, expires: now.Add(roundLife), over: func() {
+	waits := &waiting{session: s, round: o.Round, expires: now.Add(roundLife), over: func() {
 		d.allPaths.Release(struct{}{})
 		d.paths.Release(peer)
 	}}
-	places, err := d.opens(waits, o)
+	places, err := d.opens(waits)
 	if err != nil {
 		waits.over()
 		return err
@@ -213,27 +209,23 @@ func (d *Direct) keepDatagrams(w http.ResponseWriter, o offer, s Session) error 
 }
 
 // opens opens the socket of a round and keeps the round, for as long as it may last.
-func (d *Direct) opens(waits *waiting, o offer) (places direct.Places, err error) {
+func (d *Direct) opens(waits *waiting) (places direct.Places, err error) {
 	here, err := d.Network.Addresses()
 	if err != nil {
 		return places, err
 	}
-	round, err := hex.DecodeString(o.Round)
-	if err != nil {
-		return places, err
-	}
-	if waits.keys, err = keys(waits.session.Export, round, false); err != nil {
+	if waits.keys, err = keys(waits.session.Export, waits.round, false); err != nil {
 		return places, err
 	}
 	if waits.socket, err = d.socket(); err != nil {
 		return places, answer.Errorf(answer.Unavailable, "%s", NoPlace)
 	}
-	if !d.note(o.Round, waits) {
+	if !d.note(waits) {
 		waits.socket.Close()
-		return places, answer.Errorf(answer.Limit, "endpoint %s begins too many rounds", waits.session.Peer.ID)
+		return places, tooMany(waits.session.Peer.ID)
 	}
 	time.AfterFunc(roundLife, func() {
-		if d.forget(o.Round, waits) {
+		if d.forget(waits) {
 			waits.socket.Close()
 			waits.over()
 		}
@@ -242,7 +234,7 @@ func (d *Direct) opens(waits *waiting, o offer) (places direct.Places, err error
 }
 
 // beginDatagrams answers the second request of a round for datagrams: the peer is looked for.
-func (d *Direct) beginDatagrams(w http.ResponseWriter, o offer, peer identity.ID) error {
+func (d *Direct) beginDatagrams(w http.ResponseWriter, o *offer, peer identity.ID) error {
 	waits := d.claim(o.Round, peer, true)
 	if waits == nil {
 		return errNoRound

@@ -25,7 +25,6 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -53,7 +52,7 @@ type Config struct {
 	Known func(peer identity.ID) bool
 
 	// Met serves what a peer has sealed. It returns at once.
-	Met func(a seal.Accepted, at direct.Candidate)
+	Met func(a *seal.Accepted, at direct.Candidate)
 }
 
 // Limits of what peers and flows may cause.
@@ -118,16 +117,18 @@ func (d *Direct) seen(leg *tunnel.Leg) netip.AddrPort {
 // own is what a peer is told. Addresses that mean something within one network alone are for
 // devices of the same user, and for those that the hub sees at the same address.
 func (d *Direct) own(addresses []netip.Prefix, leg *tunnel.Leg, user string) direct.Places {
-	if d.Mode() == LAN {
-		addresses = slices.DeleteFunc(slices.Clone(addresses), func(p netip.Prefix) bool { return !direct.Inside(p.Addr()) })
-	}
-	return direct.Own(addresses, d.seen(leg), leg.Port(), leg.Near || user == d.User())
+	return direct.Own(addresses, d.seen(leg), leg.Port(), leg.Near || user == d.User(), d.Mode() != LAN)
 }
 
 // candidates are where a peer is dialled, within the mode; where only is valid, at that address. near
 // is what the hub says of the two.
 func (d *Direct) candidates(here direct.Interfaces, near bool, theirs direct.Places, only netip.Addr) []direct.Candidate {
-	return slices.DeleteFunc(direct.Order(here, near, theirs), func(c direct.Candidate) bool {
-		return !d.Mode().Allows(c.Kind) || only.IsValid() && c.To.Addr() != only
-	})
+	mode, all, n := d.Mode(), direct.Order(here, near, theirs), 0
+	for i := range all {
+		if mode.Allows(all[i].Kind) && (!only.IsValid() || all[i].To.Addr() == only) {
+			all[n] = all[i]
+			n++
+		}
+	}
+	return all[:n]
 }

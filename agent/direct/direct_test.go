@@ -1,9 +1,9 @@
 package direct
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -104,7 +104,7 @@ func (f *fixture) connect(t *testing.T, seen string) {
 	f.leg = &tunnel.Leg{TCPConn: c.(*net.TCPConn), Seen: netip.MustParseAddrPort(seen)}
 }
 
-var wordOf = func(n byte) string { return hex.EncodeToString([]byte(strings.Repeat(string('a'+n), roundLength))) }
+func wordOf(n byte) []byte { return bytes.Repeat([]byte{n}, roundLength) }
 
 // ask has a peer send a request, and returns the answer; nil if there is none.
 func (f *fixture) ask(path, user string, id identity.ID, o offer) *httptest.ResponseRecorder {
@@ -119,7 +119,7 @@ func (f *fixture) askOn(s Session, path string, o offer) *httptest.ResponseRecor
 	}
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(string(b)))
-	if !f.Serve(w, r, s) {
+	if !f.Serve(w, r, &s) {
 		return nil
 	}
 	return w
@@ -242,7 +242,7 @@ func TestWhoDoesNotKnowTheRoundReadsNothing(t *testing.T) {
 			go io.WriteString(far, says) // ends with far
 			done := make(chan error, 1)
 			go func() { // awaited below
-				_, err := f.receive(t.Context(), &waiting{session: Session{Peer: identity.Subject{ID: "own"}}, round: []byte(strings.Repeat("a", roundLength))}, near)
+				_, err := f.receive(t.Context(), &waiting{session: &Session{Peer: identity.Subject{ID: "own"}}, round: []byte(strings.Repeat("a", roundLength))}, near)
 				done <- err
 			}()
 			if got, err := io.ReadAll(far); err != nil || len(got) > 0 {
@@ -268,7 +268,7 @@ func TestAMemberThatLearnsARoundIsNotThePeer(t *testing.T) {
 		near, far := pipes(t)
 		done := make(chan error, 1)
 		go func() { // awaited below
-			_, err := f.receive(t.Context(), &waiting{session: Session{Peer: identity.Subject{ID: peer.ID}}, round: round}, near)
+			_, err := f.receive(t.Context(), &waiting{session: &Session{Peer: identity.Subject{ID: peer.ID}}, round: round}, near)
 			done <- err
 		}()
 		if _, err := far.Write(round); err != nil {
@@ -333,7 +333,7 @@ func testWhatFailedElsewhere(t *testing.T) {
 	if !f.Begin("peer") || f.Begin("peer") {
 		t.Fatal("not one round at a time")
 	}
-	f.End("peer", "", &failure{cause: NoWay})
+	f.End("peer", "", NoWay)
 	if f.Begin("peer") || f.Why("peer") != NoWay {
 		t.Errorf("at once again; %q", f.Why("peer"))
 	}
@@ -375,11 +375,11 @@ func TestFewRoundsRunAtOnce(t *testing.T) {
 }
 
 func FuzzOffer(f *testing.F) {
-	f.Add([]byte(`{"round":"00112233445566778899aabbccddeeff","seen":"203.0.113.1:5000","port":5000,"local":["10.0.0.1"]}`))
+	f.Add([]byte(`{"round":"ABEiM0RVZneImaq7zN3u/w==","seen":"203.0.113.1:5000","port":5000,"local":["10.0.0.1"]}`))
 	f.Add([]byte(`{"round":"","local":["::1%lo"]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		o, err := parseOffer(b)
-		if err == nil && (len(o.Round) != 2*roundLength || len(o.Local) > direct.MaxPlaces) {
+		if err == nil && (len(o.Round) != roundLength || len(o.Local) > direct.MaxPlaces) {
 			t.Errorf("taken: %+v", o)
 		}
 	})

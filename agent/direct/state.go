@@ -12,7 +12,6 @@ import (
 
 	"ztm/tunnel/direct"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/limit"
 	"ztm/tunnel/metric"
 )
 
@@ -33,36 +32,36 @@ const (
 	Faulty      Cause = "the attempt failed"
 )
 
-// words are the causes for counters.
-var words = map[Cause]string{
-	TurnedOff: "off", Unsupported: "unsupported", Busy: "busy", NoLeg: "no_leg", NoPlace: "no_place",
-	NoWay: "no_way", NoPeer: "no_peer", Narrow: "narrow", Broke: "broke", Faulty: "failed",
-}
-
-// failure is a round that came to nothing.
-type failure struct {
+// words are the causes as counters name them.
+var words = [...]struct {
 	cause Cause
-	err   error // more of it, for the log; nil: there is no more
+	word  string
+}{
+	{TurnedOff, "off"}, {Unsupported, "unsupported"}, {Busy, "busy"}, {NoLeg, "no_leg"}, {NoPlace, "no_place"},
+	{NoWay, "no_way"}, {NoPeer, "no_peer"}, {Narrow, "narrow"}, {Broke, "broke"}, {Faulty, "failed"},
 }
 
-func (f *failure) Error() string {
-	if f.err == nil {
-		return string(f.cause)
+func (c Cause) word() string {
+	for _, w := range words {
+		if w.cause == c {
+			return w.word
+		}
 	}
-	return fmt.Sprintf("%s: %v", f.cause, f.err)
+	return string(c)
 }
 
-func (f *failure) Unwrap() error { return f.err }
+// Error implements error: a cause is why a round came to nothing.
+func (c Cause) Error() string { return string(c) }
+
+// with is the cause with more of it, for the log.
+func (c Cause) with(err error) error { return fmt.Errorf("%w: %w", c, err) }
 
 // CauseOf returns why a round failed; "" if it did not.
-func CauseOf(err error) Cause {
-	if err == nil {
-		return ""
+func CauseOf(err error) (c Cause) {
+	if err != nil && !errors.As(err, &c) {
+		return Faulty
 	}
-	if f := new(failure); errors.As(err, &f) {
-		return f.cause
-	}
-	return Faulty
+	return c
 }
 
 // state is what is known of the way to one peer from the network where this device is.
@@ -77,7 +76,7 @@ type state struct {
 	cause    Cause         // of the last failure; "" after a success
 }
 
-// pauses are how long it is until the next round after so many failures in a row.
+// pauses are how long it is until the next round after so many failures in a row, a quarter more or less.
 var pauses = []time.Duration{30 * time.Second, 2 * time.Minute, 10 * time.Minute, time.Hour}
 
 // comeback is how long it is until the next round after a path broke that had proven itself.
@@ -89,12 +88,12 @@ const proven = 10 * time.Minute
 // Attempts are the rounds of one sort that this device begins: when, and how they went. It is safe for
 // concurrent use.
 type Attempts struct {
-	config  *Config
-	name    string // of their counter
-	help    string
-	running limit.Counts[struct{}]
+	config *Config
+	name   string // of their counter
+	help   string
 
 	mu      sync.Mutex
+	running int                    // rounds; guarded by mu
 	states  map[identity.ID]*state // guarded by mu
 	network string                 // own addresses; guarded by mu
 	located time.Time              // when those were looked at last; guarded by mu
@@ -112,35 +111,34 @@ func (a *Attempts) Begin(peer identity.ID) bool {
 	}
 	now := time.Now()
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.locateLocked(now)
 	s := a.stateLocked(peer)
-	if s.round != nil || now.Before(s.later) || !a.running.Acquire(struct{}{}, roundsAtOnce) {
-		return false
+	begins := s.round == nil && !now.Before(s.later) && a.running < roundsAtOnce
+	if begins {
+		s.round = make(chan struct{})
+		a.running++
 	}
-	s.round = make(chan struct{})
-	return true
+	a.mu.Unlock()
+	return begins
+}
+
+// of is what is known of the way to a peer.
+func (a *Attempts) of(peer identity.ID) (s state) {
+	a.mu.Lock()
+	if known := a.states[peer]; known != nil {
+		s = *known
+	}
+	a.mu.Unlock()
+	return s
 }
 
 // Round is closed when the round in progress with a peer is over; nil if there is none.
-func (a *Attempts) Round(peer identity.ID) <-chan struct{} {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if s := a.states[peer]; s != nil {
-		return s.round
-	}
-	return nil
-}
+func (a *Attempts) Round(peer identity.ID) <-chan struct{} { return a.of(peer).round }
 
 // Delay is how long a flow lasts until it is worth a direct path: nothing where one was had
 // before. Where one just broke, it is not before that may be asked for.
 func (a *Attempts) Delay(peer identity.ID, usual time.Duration) time.Duration {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s := a.states[peer]
-	if s == nil {
-		return usual
-	}
+	s := a.of(peer)
 	if !s.up.IsZero() && s.cause == "" {
 		return 0
 	}
@@ -196,7 +194,7 @@ func (d *Direct) Watch(from netip.Addr, done <-chan struct{}, gone func()) {
 // has reports whether an address is this device's. If that cannot be found out, it is.
 func (d *Direct) has(a netip.Addr) bool {
 	here, err := d.Network.Addresses()
-	return err != nil || slices.ContainsFunc(here.Own, func(p netip.Prefix) bool { return p.Addr() == a })
+	return err != nil || here.Has(a)
 }
 
 // stateLocked returns the state of a peer, in place of any other's that is at rest if there are
@@ -221,25 +219,26 @@ func (a *Attempts) stateLocked(peer identity.ID) *state {
 
 // End says how a round went that was begun: err is nil where it made a direct path of a kind.
 func (a *Attempts) End(peer identity.ID, kind direct.Kind, err error) {
-	a.running.Release(struct{}{})
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.running--
 	s := a.stateLocked(peer)
 	close(s.round)
 	s.round = nil
 	if err == nil {
 		s.up, s.cause = time.Now(), ""
 		a.counts[string(kind)]++
-		return
+	} else {
+		a.failedLocked(s, CauseOf(err))
 	}
-	a.counts[words[CauseOf(err)]]++
-	s.failedLocked(CauseOf(err))
+	a.mu.Unlock()
 }
 
-func (s *state) failedLocked(cause Cause) {
-	pause := pauses[min(s.failures, len(pauses)-1)]
+// failedLocked counts a failure, after which there is none for a while.
+func (a *Attempts) failedLocked(s *state, cause Cause) {
+	a.counts[cause.word()]++
+	half := pauses[min(s.failures, len(pauses)-1)] >> 1
 	s.failures++
-	s.later = time.Now().Add(pause - pause/5 + rand.N(pause*2/5))
+	s.later = time.Now().Add(half + half>>1 + rand.N(half))
 	s.cause = cause
 }
 
@@ -247,18 +246,17 @@ func (s *state) failedLocked(cause Cause) {
 // breaks soon is tried less and less often, like one that never came.
 func (a *Attempts) Ended(peer identity.ID, broke bool) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	s := a.stateLocked(peer)
 	if time.Since(s.up) >= proven {
 		s.failures = 0
 	}
 	if broke {
-		a.counts[words[Broke]]++
 		again := s.failures == 0
-		if s.failedLocked(Broke); again {
+		if a.failedLocked(s, Broke); again {
 			s.later = time.Now().Add(comeback) // the peer may have another network by now
 		}
 	}
+	a.mu.Unlock()
 }
 
 // Why says why there is no direct path to a peer; "" if nothing has failed.
@@ -266,12 +264,7 @@ func (a *Attempts) Why(peer identity.ID) Cause {
 	if a.config.Mode() == Off {
 		return TurnedOff
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if s := a.states[peer]; s != nil {
-		return s.cause
-	}
-	return ""
+	return a.of(peer).cause
 }
 
 // Forget has the next flow begin a round, whatever failed before: the mode was changed.
@@ -286,8 +279,8 @@ func (a *Attempts) Forget() {
 // Metrics adds how many rounds this device began, by result: a kind of path, or why there is none.
 func (a *Attempts) Metrics(w *metric.Writer) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	for _, result := range slices.Sorted(maps.Keys(a.counts)) {
 		w.Counter(a.name, a.help, a.counts[result], "result", result)
 	}
+	a.mu.Unlock()
 }

@@ -11,8 +11,8 @@ import (
 	"ztm/tunnel/flow"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/metric"
+	"ztm/tunnel/pause"
 	"ztm/tunnel/seal"
-	"ztm/tunnel/suspicion"
 )
 
 // How flows come to go without the hub. The relay is first, and is there at any time:
@@ -40,15 +40,7 @@ func (d directly) is() bool { return d.at.Kind != "" }
 
 // newDirect takes a session with a peer at a place.
 func (p *Peers) newDirect(s *seal.Session, at meeting.Candidate) *outSession {
-	c := &outSession{Session: s, directly: directly{at, time.Now()}, retired: new(atomic.Bool)}
-	c.doubt = suspicion.New(suspicion.Config{
-		Ping: s.Ping, Heard: s.Heard, RTT: s.RTT, Go: p.Work.Go,
-		Lost: func() bool {
-			p.Log.Info("a direct session ends: nothing comes", "peer", s.Peer().ID)
-			s.Close()
-			return true
-		},
-	})
+	c := p.doubts(&outSession{Session: s, directly: directly{at, time.Now()}, retired: new(atomic.Bool)})
 	p.Work.Go(func() {
 		p.direct.Watch(at.From, s.Done(), func() {
 			p.Log.Info("a direct session ends: this device is in another network", "peer", s.Peer().ID)
@@ -75,13 +67,7 @@ func (p *Peers) await(ctx context.Context, to identity.ID, most time.Duration) {
 	if round == nil {
 		return
 	}
-	timer := time.NewTimer(most)
-	defer timer.Stop()
-	select {
-	case <-round:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	pause.OrWake(ctx, most, round)
 }
 
 // Meet has a direct path made to an endpoint of this device's user, and waits a moment for it.
@@ -94,34 +80,37 @@ func (p *Peers) Meet(ctx context.Context, to identity.ID) {
 func (p *Peers) upgrade(to identity.ID) {
 	ctx, cancel := context.WithTimeout(p.Life, upgradeTime)
 	defer cancel()
-	var at meeting.Candidate
-	err := error(nil)
-	for range maxRounds {
-		var s *seal.Session
+	var kind meeting.Kind
+	err := error(direct.NoWay)
+	for n := 0; n < maxRounds && direct.CauseOf(err) == direct.NoWay; n++ {
 		err = p.round(ctx, to, func(relayed flow.Session, leg *tunnel.Leg) error {
-			s, at, err = p.direct.Session(ctx, relayed, leg)
+			s, at, err := p.direct.Session(ctx, relayed, leg)
+			if err == nil {
+				kind, err = at.Kind, p.use(s, at)
+			}
 			return err
 		})
-		if err == nil && !p.Mode().Allows(at.Kind) { // meanwhile
-			s.Close()
-			err = context.Canceled
-		}
-		if err == nil {
-			p.pool.add(to, p.newDirect(s, at))
-			if !p.Mode().Allows(at.Kind) { // changed before it was there to be retired
-				p.pool.retireDirect()
-			}
-			p.Log.Info("a session with a peer is direct", "peer", to, "kind", at.Kind, "at", at.To)
-			p.straightenAll()
-		}
-		if direct.CauseOf(err) != direct.NoWay {
-			break
-		}
 	}
 	if err != nil {
 		p.Log.Info("no direct session with a peer", "peer", to, "err", err)
 	}
-	p.direct.End(to, at.Kind, err)
+	p.direct.End(to, kind, err)
+}
+
+// use has flows use a direct session, if the mode still allows that.
+func (p *Peers) use(s *seal.Session, at meeting.Candidate) error {
+	to := s.Peer().ID
+	if !p.Mode().Allows(at.Kind) { // meanwhile
+		s.Close()
+		return context.Canceled
+	}
+	p.pool.add(to, p.newDirect(s, at))
+	if !p.Mode().Allows(at.Kind) { // changed before it was there to be retired
+		p.pool.retireDirect()
+	}
+	p.Log.Info("a session with a peer is direct", "peer", to, "kind", at.Kind, "at", at.To)
+	p.straightenAll()
+	return nil
 }
 
 // round opens a relayed session, and closes it when use is over. Its ends have ports that nothing
@@ -136,12 +125,11 @@ func (p *Peers) round(ctx context.Context, to identity.ID, use func(flow.Session
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if !p.Work.Go(func() { s.Close() }) { // may wait a second for the peer
-			s.Close()
-		}
-	}()
-	return use(s, leg)
+	err = use(s, leg)
+	if !p.Work.Go(func() { s.Close() }) { // may wait a second for the peer
+		s.Close()
+	}
+	return err
 }
 
 // dialDirect opens a direct connection for one flow, where there is a direct session with the peer.
@@ -159,9 +147,9 @@ func (p *Peers) dialDirect(ctx context.Context, to identity.ID) (*seal.Dedicated
 }
 
 // met serves what a peer has sealed on a direct path, if the mode still allows that.
-func (p *Peers) met(a seal.Accepted, at meeting.Candidate) {
+func (p *Peers) met(a *seal.Accepted, at meeting.Candidate) {
 	if p.Mode().Allows(at.Kind) && p.Work.Go(func() {
-		p.admit(a, nil, "", directly{at, time.Now()})
+		p.admit(*a, nil, "", directly{at, time.Now()})
 		if !p.Mode().Allows(at.Kind) { // changed before the session was there to be retired
 			p.retireInbound()
 		}
@@ -183,8 +171,8 @@ func (p *Peers) acceptedOf(peer identity.ID) bool {
 }
 
 // opens is a session that a peer opened, as rounds see it.
-func (p *Peers) opens(in *inbound) direct.Session {
-	s := direct.Session{
+func (p *Peers) opens(in *inbound) *direct.Session {
+	s := &direct.Session{
 		End: direct.End{Leg: in.leg, Path: in.at}, Peer: in.peer, Export: in.export, Done: in.done,
 	}
 	if direct.WithDatagrams {
@@ -269,30 +257,11 @@ func (p *pool) directTo(to identity.ID) *outSession {
 // add has new flows use a session.
 func (p *pool) add(to identity.ID, c *outSession) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.life.Err() != nil {
+	if p.life.Err() == nil {
+		ps := p.ofLocked(to)
+		ps.sessions = append(ps.sessions, c)
+	} else {
 		go c.Close() // may wait a second for the peer
-		return
 	}
-	ps := p.ofLocked(to)
-	ps.sessions = append(ps.sessions, c)
-}
-
-// retireDirect has new flows use relayed sessions.
-func (p *pool) retireDirect() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, ps := range p.peers {
-		relayed := ps.sessions[:0]
-		for _, s := range ps.sessions {
-			if !s.is() {
-				relayed = append(relayed, s)
-				continue
-			}
-			s.retired.Store(true)
-			ps.old = append(ps.old, s)
-		}
-		clear(ps.sessions[len(relayed):])
-		ps.sessions = relayed
-	}
+	p.mu.Unlock()
 }

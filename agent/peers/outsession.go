@@ -53,16 +53,16 @@ type outSession struct {
 	alongside atomic.Int32 // flows whose connections of their own go where this direct session does
 }
 
-// newOutSession takes a session through a hub.
-func (p *Peers) newOutSession(s *seal.Session, hub identity.ID, leg *tunnel.Leg) *outSession {
-	c := &outSession{Session: s, hub: hub, leg: leg}
+// doubts has it found out where a session hangs.
+func (p *Peers) doubts(c *outSession) *outSession {
+	s := c.Session
 	c.doubt = suspicion.New(suspicion.Config{
 		Ping: s.Ping, Heard: s.Heard, RTT: s.RTT, Go: p.Work.Go,
 		Lost: func() bool {
-			if !p.Hubs.Another(hub) {
+			if !c.is() && !p.Hubs.Another(c.hub) {
 				return false
 			}
-			p.Log.Info("a session with a peer ends: nothing comes", "peer", s.Peer().ID, "hub", hub)
+			p.Log.Info("a session with a peer ends: nothing comes", "peer", s.Peer().ID, "hub", c.hub)
 			s.Close()
 			return true
 		},
@@ -117,7 +117,7 @@ func (p *Peers) dial(ctx context.Context, to, avoid identity.ID) (*outSession, e
 		switch {
 		case err == nil:
 			leg, _ := path.(*tunnel.Leg)
-			return p.newOutSession(s, hub, leg), nil
+			return p.doubts(&outSession{Session: s, hub: hub, leg: leg}), nil
 		case !again:
 			return nil, answer.Lost(err)
 		}

@@ -472,7 +472,7 @@ func TestASessionThatBecomesDirectTooLateTakesNoFlows(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			h.to.met(seal.Accepted{Peer: peer, Session: near}, meeting.Candidate{Kind: meeting.Punched})
+			h.to.met(&seal.Accepted{Peer: peer, Session: near}, meeting.Candidate{Kind: meeting.Punched})
 			if len(modes) == 1 && modes[0] == direct.Auto {
 				if _, err := client.Ping(t.Context()); err != nil || client.Reserve() != nil {
 					t.Errorf("it takes no flows: %v", err)

@@ -225,21 +225,31 @@ func (p *pool) reap(now time.Time) {
 	}
 }
 
-// supersede has new flows open new sessions: those that are open rest on a certificate that was
-// replaced.
-func (p *pool) supersede() {
+// retire has new flows use other sessions than those that match.
+func (p *pool) retire(match func(*outSession) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, ps := range p.peers {
-		for _, s := range ps.sessions {
-			if s.is() {
-				s.retired.Store(true)
-			}
-		}
-		ps.old = append(ps.old, ps.sessions...)
+		all := ps.sessions
 		ps.sessions = nil
+		for _, s := range all {
+			list := &ps.sessions
+			if match(s) {
+				list = &ps.old
+				if s.is() {
+					s.retired.Store(true)
+				}
+			}
+			*list = append(*list, s)
+		}
 	}
 }
+
+// supersede retires all sessions: they rest on a certificate that was replaced.
+func (p *pool) supersede() { p.retire(func(*outSession) bool { return true }) }
+
+// retireDirect has new flows use relayed sessions.
+func (p *pool) retireDirect() { p.retire(func(s *outSession) bool { return s.is() }) }
 
 // warm returns how many sessions to a peer are open.
 func (p *pool) warm(to identity.ID) int {

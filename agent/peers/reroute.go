@@ -74,9 +74,10 @@ func (p *Peers) follow() {
 func (p *Peers) wants(f *outFlow) bool {
 	there := p.pool.directTo(f.peer.ID) != nil
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	f.asks = f.asks && !there
-	return f.asks || f.moves && f.hub != ""
+	wants := f.asks || f.moves && f.hub != ""
+	p.mu.Unlock()
+	return wants
 }
 
 // straightenAll has the flows that we opened go the way that they should.
@@ -182,8 +183,8 @@ func (p *Peers) answerReroute(d *seal.Dedicated, key flowKey, hub identity.ID) e
 	switch {
 	case err == nil:
 		p.mu.Lock()
-		defer p.mu.Unlock()
 		f.hub = hub
+		p.mu.Unlock()
 	case !asked:
 		if tunnel.WriteError(d, answer.Errorf(answer.Conflict, "%v", err)) == nil {
 			d.Close() // with its last word, which a reset could overtake

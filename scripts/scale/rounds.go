@@ -137,7 +137,7 @@ type asked struct {
 
 func (m *meetings) serve(w http.ResponseWriter, r *http.Request) {
 	s := h2.Tag(r).(*asked)
-	if !m.of(s.of).Serve(w, r, direct.Session{End: direct.End{Leg: s.leg}, Peer: s.peer}) {
+	if !m.of(s.of).Serve(w, r, &direct.Session{End: direct.End{Leg: s.leg}, Peer: s.peer}) {
 		http.NotFound(w, r)
 	}
 }

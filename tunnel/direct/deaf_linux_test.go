@@ -94,13 +94,13 @@ func TestTheConnectionThatWinsSurvivesTheEndOfTheOthers(t *testing.T) {
 				return true
 			})
 		}()
-		won, by, err := Dial(t.Context(), n, one, candidates(other), func(_ context.Context, c net.Conn) (net.Conn, error) { return c, nil })
+		won, by, err := Dial(t.Context(), n, one, candidates(other), func(_ context.Context, c net.Conn) (io.Closer, error) { return c, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
 		<-done
 		b := <-served
-		go won.Write([]byte("hello")) // ends with won
+		go won.(net.Conn).Write([]byte("hello")) // ends with won
 		b.SetReadDeadline(time.Now().Add(60 * time.Second))
 		if _, err := io.ReadFull(b, make([]byte, 5)); err != nil || by.To.Addr().String() != "127.0.0.1" {
 			t.Errorf("by %v: %v", by.To, err)

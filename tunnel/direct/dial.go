@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"ztm/tunnel/pause"
 )
 
 // The pace of a round: one dial at a time for each candidate, again after each refusal, until two
@@ -60,9 +62,9 @@ var ErrNone = errors.New("no attempt got through")
 // the caller wants, owns it, and may be called from several goroutines; the first that succeeds
 // wins. The others are given up, and closed if they succeed all the same. Two candidates never share
 // a pair of addresses, so that closing one cannot reset another.
-func Dial[T io.Closer](
-	ctx context.Context, n *Network, from uint16, candidates []Candidate, seal func(context.Context, net.Conn) (T, error),
-) (won T, by Candidate, err error) {
+func Dial(
+	ctx context.Context, n *Network, from uint16, candidates []Candidate, seal func(context.Context, net.Conn) (io.Closer, error),
+) (won io.Closer, by Candidate, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	err = ErrNone
@@ -70,15 +72,18 @@ func Dial[T io.Closer](
 	n.each(ctx, from, candidates, func(c Candidate, conn net.Conn) {
 		got, sealed := seal(ctx, conn)
 		mu.Lock()
-		defer mu.Unlock()
+		late := err == nil
 		switch {
-		case sealed == nil && err == nil:
-			got.Close()
+		case late:
 		case sealed == nil:
 			won, by, err = got, c, nil
 			cancel()
 		case err == ErrNone:
 			err = fmt.Errorf("%w: %w", ErrNone, sealed)
+		}
+		mu.Unlock()
+		if late && sealed == nil {
+			got.Close()
 		}
 	})
 	return won, by, err
@@ -124,11 +129,7 @@ func (n *Network) meet(ctx context.Context, from uint16, to netip.AddrPort, end 
 		if c, err := n.Dial(ctx, from, to); err == nil {
 			return c
 		}
-		timer := time.NewTimer(leastWait + rand.N(mostWait-leastWait))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause.For(ctx, leastWait+rand.N(mostWait-leastWait)) {
 			return nil
 		}
 	}

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
@@ -87,35 +86,54 @@ type Interfaces struct {
 //  2. IPv6: its global addresses
 //  3. punched: where the hub sees it, and its global IPv4 addresses
 //
-// Within one rank the order is the peer's. Left out are addresses that are nobody's or everybody's
+// Within one of these the order is the peer's. Left out are addresses that are nobody's or everybody's
 // (loopback, link-local, multicast, unspecified, reserved), our own, those behind virtual interfaces,
 // those of ports below 1024, and repeated ones. A peer that lies so makes us dial few places, and no
 // service.
-func Order(here Interfaces, near bool, peer Places) []Candidate {
-	var ranks [3][]Candidate
-	known := map[netip.AddrPort]bool{}
-	add := func(to netip.AddrPort, fromHub bool) {
-		to = netip.AddrPortFrom(to.Addr().Unmap().WithZone(""), to.Port())
-		if known[to] || !here.dialable(to) {
-			return
-		}
-		known[to] = true
-		switch {
-		case Inside(to.Addr()) && !fromHub && (near || longest(here.Own, to.Addr()) >= 0):
-			ranks[0] = append(ranks[0], Candidate{Kind: LAN, To: to})
-		case Inside(to.Addr()):
-		case to.Addr().Is6():
-			ranks[1] = append(ranks[1], Candidate{Kind: IPv6, To: to})
-		default:
-			ranks[2] = append(ranks[2], Candidate{Kind: Punched, To: to})
+func Order(here Interfaces, near bool, peer Places) (out []Candidate) {
+	var all [MaxPlaces + 1]netip.AddrPort
+	seen := min(len(peer.Local), MaxPlaces) // where the hub says it is
+	for i := range seen {
+		all[i] = plain(peer.Local[i], peer.Port)
+	}
+	all[seen] = plain(peer.Seen.Addr(), peer.Seen.Port())
+	for _, kind := range [...]Kind{LAN, IPv6, Punched} {
+		for i := range all {
+			if to := all[i]; here.kind(to, near, i == seen) == kind && !named(out, to) {
+				out = append(out, Candidate{Kind: kind, To: to})
+			}
 		}
 	}
-	for _, a := range peer.Local[:min(len(peer.Local), MaxPlaces)] {
-		add(netip.AddrPortFrom(a, peer.Port), false)
+	return out[:min(len(out), MaxPlaces)]
+}
+
+// plain is a place in the one form that it is compared in.
+func plain(a netip.Addr, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(a.Unmap().WithZone(""), port)
+}
+
+func named(candidates []Candidate, place netip.AddrPort) bool {
+	for i := range candidates {
+		if candidates[i].To == place {
+			return true
+		}
 	}
-	add(peer.Seen, true)
-	all := slices.Concat(ranks[:]...)
-	return all[:min(len(all), MaxPlaces)]
+	return false
+}
+
+// kind is that of a place of the peer; "" where it is not dialled.
+func (i Interfaces) kind(to netip.AddrPort, near, fromHub bool) Kind {
+	a := to.Addr()
+	switch {
+	case !i.dialable(to):
+	case !Inside(a) && a.Is6():
+		return IPv6
+	case !Inside(a):
+		return Punched
+	case !fromHub && (near || longest(i.Own, a) >= 0):
+		return LAN
+	}
+	return ""
 }
 
 // carrierGrade are the addresses between a provider's NAT and its customers (RFC 6598).
@@ -152,15 +170,29 @@ func (i Interfaces) dialable(to netip.AddrPort) bool {
 	if v := longest(i.Virtual, a); v >= 0 && v >= longest(i.Own, a) {
 		return false
 	}
-	return !slices.ContainsFunc(i.Own, func(p netip.Prefix) bool { return p.Addr() == a })
+	return !i.Has(a)
 }
 
-// Own returns the Places of this device at a port. Addresses that mean something within one network
-// alone are left out unless private says that the peer may know them.
-func Own(addresses []netip.Prefix, seen netip.AddrPort, port uint16, private bool) Places {
+// Has reports whether an address is this device's.
+func (i Interfaces) Has(a netip.Addr) bool {
+	for _, p := range i.Own {
+		if p.Addr() == a {
+			return true
+		}
+	}
+	return false
+}
+
+// Own returns the Places of this device at a port. private says that the peer may know addresses that
+// mean something within one network alone, and public that it may know the others.
+func Own(addresses []netip.Prefix, seen netip.AddrPort, port uint16, private, public bool) Places {
 	p := Places{Seen: seen, Port: port}
 	for _, a := range addresses {
-		if len(p.Local) < MaxPlaces && (private || !Inside(a.Addr())) {
+		may := public
+		if Inside(a.Addr()) {
+			may = private
+		}
+		if may && len(p.Local) < MaxPlaces {
 			p.Local = append(p.Local, a.Addr())
 		}
 	}
@@ -203,5 +235,10 @@ func Addresses() (out Interfaces, err error) {
 
 func isVirtual(name string) bool {
 	name = strings.ToLower(name)
-	return slices.ContainsFunc(virtual, func(v string) bool { return strings.HasPrefix(name, v) })
+	for _, v := range virtual {
+		if strings.HasPrefix(name, v) {
+			return true
+		}
+	}
+	return false
 }

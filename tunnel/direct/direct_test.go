@@ -3,6 +3,7 @@ package direct
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -72,10 +73,10 @@ func TestTheShortestWayComesFirstAndNoServiceIsDialled(t *testing.T) {
 
 func TestAnOutsiderIsToldNoPrivateAddress(t *testing.T) {
 	addresses := prefixes("10.0.0.1/8", "2001:db8::1/64", "100.64.0.1/10")
-	if got := Own(addresses, netip.AddrPort{}, 5000, false).Local; len(got) != 1 || got[0] != addresses[1].Addr() {
+	if got := Own(addresses, netip.AddrPort{}, 5000, false, true).Local; len(got) != 1 || got[0] != addresses[1].Addr() {
 		t.Errorf("an outsider is told %v", got)
 	}
-	if got := Own(addresses, netip.AddrPort{}, 5000, true).Local; len(got) != 3 {
+	if got := Own(addresses, netip.AddrPort{}, 5000, true, true).Local; len(got) != 3 {
 		t.Errorf("a device of the same user is told %v", got)
 	}
 }
@@ -100,7 +101,7 @@ func TestARoundEndsInTimeWhateverAnswers(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			_, _, err := Dial(t.Context(), &Network{Dial: dial}, 5000, two[:1],
-				func(context.Context, net.Conn) (nothing, error) { return nothing{}, nil })
+				func(context.Context, net.Conn) (io.Closer, error) { return nothing{}, nil })
 			if err != ErrNone || time.Since(began) > RoundTime {
 				t.Errorf("%s: %v after %v", name, err, time.Since(began))
 			}
@@ -122,7 +123,7 @@ var two = []Candidate{{Kind: LAN, To: netip.MustParseAddrPort("10.0.0.1:5000")},
 func TestTheFirstThatIsSealedWinsAndOthersAreClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closed := make(chan struct{}, 2)
-		_, by, err := Dial(t.Context(), &Network{Dial: connected}, 5000, two, func(context.Context, net.Conn) (closing, error) {
+		_, by, err := Dial(t.Context(), &Network{Dial: connected}, 5000, two, func(context.Context, net.Conn) (io.Closer, error) {
 			return closing{closed}, nil
 		})
 		if err != nil || by.Kind == "" || len(closed) != 1 {
@@ -133,7 +134,7 @@ func TestTheFirstThatIsSealedWinsAndOthersAreClosed(t *testing.T) {
 
 func TestWhyNothingWasSealedIsSaid(t *testing.T) {
 	no := errors.New("another certificate")
-	_, _, err := Dial(t.Context(), &Network{Dial: connected}, 5000, two[:1], func(context.Context, net.Conn) (nothing, error) { return nothing{}, no })
+	_, _, err := Dial(t.Context(), &Network{Dial: connected}, 5000, two[:1], func(context.Context, net.Conn) (io.Closer, error) { return nothing{}, no })
 	if !errors.Is(err, no) || !errors.Is(err, ErrNone) {
 		t.Error(err)
 	}

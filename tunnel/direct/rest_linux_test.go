@@ -3,6 +3,7 @@ package direct
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -40,7 +41,7 @@ func TestNoSocketIsLeftBetweenRounds(t *testing.T) {
 	over := make(chan error, 1)
 	go func() { // awaited below
 		to := Candidate{Kind: LAN, To: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), nobody)}
-		_, _, err := Dial(ctx, &Network{Dial: dial}, port, []Candidate{to}, func(context.Context, net.Conn) (net.Conn, error) { return nil, nil })
+		_, _, err := Dial(ctx, &Network{Dial: dial}, port, []Candidate{to}, func(context.Context, net.Conn) (io.Closer, error) { return nil, nil })
 		over <- err
 	}()
 	var seen []string
