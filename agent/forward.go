@@ -107,6 +107,9 @@ type prefixed struct {
 	head []byte
 }
 
+// WritesTo returns where writes go.
+func (p *prefixed) WritesTo() net.Conn { return p.Conn }
+
 func (p *prefixed) Read(b []byte) (int, error) {
 	if len(p.head) > 0 {
 		n := copy(b, p.head)

@@ -61,7 +61,7 @@ func TestAStreamThatIsCutIsNotAtItsEnd(t *testing.T) {
 	for name, cut := range map[string]func(*stream){
 		"reset":           func(s *stream) { s.Reset() },
 		"killed":          func(s *stream) { s.Conn.Close() },
-		"cut in a frame":  func(s *stream) { s.Conn.Write([]byte{0, 9, 1}); s.Conn.Close() },
+		"cut in a frame":  func(s *stream) { s.Conn.Write([]byte{0, 0, 0, 9, 1}); s.Conn.Close() },
 		"cut in a length": func(s *stream) { s.Conn.Write([]byte{9}); s.Conn.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestCloseDoesNotWaitForAReaderThatStandsStill(t *testing.T) {
 	near, _ := streams(t)
 	near.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 	for {
-		if _, err := near.Write(make([]byte, maxChunk)); err != nil {
+		if _, err := near.Write(make([]byte, 32<<10)); err != nil {
 			break
 		}
 	}
@@ -99,18 +99,49 @@ func TestADeadlineInTheMiddleOfALengthLosesNothing(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	far.SetReadDeadline(time.Time{})
-	near.(*stream).Conn.Write([]byte{2, 'h', 'i', 0, 0})
+	near.(*stream).Conn.Write([]byte{0, 0, 2, 'h', 'i', 0, 0, 0, 0})
 	if b, err := io.ReadAll(far); string(b) != "hi" || err != nil {
 		t.Errorf("read %q, %v", b, err)
+	}
+}
+
+func TestADeadlineInTheMiddleOfAFrameLosesNothing(t *testing.T) {
+	near, far := streams(t)
+	near.(*stream).Conn.Write(append([]byte{0, 0, 0x20, 0}, make([]byte, readAhead-lengthBytes)...))
+	far.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	p := make([]byte, 4*readAhead)
+	if n, err := far.Read(p); n != readAhead-lengthBytes || err != nil {
+		t.Errorf("of what has come it read %d bytes, %v", n, err)
+	}
+	if n, err := far.Read(p); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("then it read %d bytes, %v", n, err)
+	}
+	far.SetReadDeadline(time.Time{})
+	near.(*stream).Conn.Write(make([]byte, 0x2000-readAhead+lengthBytes))
+	near.Close()
+	if b, err := io.ReadAll(far); len(b) != 0x2000-readAhead+lengthBytes || err != nil {
+		t.Errorf("read %d bytes, %v", len(b), err)
+	}
+}
+
+func TestALargeFrameThatIsHereIsReadAtOnce(t *testing.T) {
+	near, far := streams(t)
+	data := bytes.Repeat([]byte("0123456"), 1_000)
+	if _, err := near.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 2*len(data))
+	if n, err := far.Read(p); err != nil || !bytes.Equal(p[:n], data) {
+		t.Errorf("read %d bytes, %v", n, err)
 	}
 }
 
 // FuzzStream: whatever comes, a stream has no more bytes than came, and ends in order only where
 // that was said.
 func FuzzStream(f *testing.F) {
-	f.Add([]byte{0, 2, 'h', 'i', 0, 0})
-	f.Add([]byte{0, 2, 'h'})
-	f.Add([]byte{0xff, 0xff, 1})
+	f.Add([]byte{0, 0, 0, 2, 'h', 'i', 0, 0, 0, 0})
+	f.Add([]byte{0, 0, 0, 2, 'h'})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		got, err := io.ReadAll(Stream(&wire{in: bytes.NewReader(in)}))
 		if len(got) > len(in) || err != nil && !errors.Is(err, errCut) {

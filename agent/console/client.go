@@ -225,3 +225,6 @@ func (f *flow) exchange(req *http.Request, token string) (*http.Response, error)
 }
 
 func (f *flow) Read(p []byte) (int, error) { return f.in.Read(p) }
+
+// WritesTo returns where writes go.
+func (f *flow) WritesTo() net.Conn { return f.Conn }

@@ -128,7 +128,7 @@ func flowRequest(path string, q url.Values) string {
 
 func TestAFlowHalfCloses(t *testing.T) {
 	c := at(t, map[string]any{
-		flowRequest("echo/x", url.Values{"a": {"b"}}): upgrade(api.UpgradeFlow, "\x00\x06hello ", func(conn net.Conn, r *bufio.Reader) {
+		flowRequest("echo/x", url.Values{"a": {"b"}}): upgrade(api.UpgradeFlow, "\x00\x00\x00\x06hello ", func(conn net.Conn, r *bufio.Reader) {
 			flow := api.Stream(ahead{conn, r})
 			b, _ := io.ReadAll(flow) // until the client's end
 			io.WriteString(flow, strings.ToUpper(string(b)))
@@ -183,7 +183,7 @@ func TestAFlowThatIsResetFailsAtTheAgent(t *testing.T) {
 
 func TestAFlowThatTheAgentLostIsNotAtItsEnd(t *testing.T) {
 	c := at(t, map[string]any{
-		flowRequest("echo/x", nil): upgrade(api.UpgradeFlow, "\x00\x04half", func(net.Conn, *bufio.Reader) {}),
+		flowRequest("echo/x", nil): upgrade(api.UpgradeFlow, "\x00\x00\x00\x04half", func(net.Conn, *bufio.Reader) {}),
 	})
 	conn, err := c.Open(context.Background(), apitest.NasID, "echo/x", nil)
 	if err != nil {
