@@ -64,12 +64,13 @@ type reading struct {
 	crc  uint32 // of the block so far
 	at   int64  // where in the file
 	data int64  // up to where there is data, from at on; below at: not known
-	buf  []byte
 }
 
 // run sends blocks up to the end of the file.
 func (c *reading) run() error {
-	c.buf = make([]byte, min(chunk, max(c.Size-c.at, 1)))
+	if most := header + int(min(chunk, c.Size-c.at)); len(c.frame) < most {
+		c.frame = make([]byte, most)
+	}
 	for c.at < c.Size {
 		if c.refused(c.id) {
 			return c.fail(errors.New("refused"))
@@ -143,7 +144,8 @@ func (c *reading) block() error {
 			}
 			continue
 		}
-		p := c.buf[:min(int64(len(c.buf)), end-c.at)]
+		frame := c.frame[:header+min(chunk, end-c.at)]
+		p := frame[header:]
 		if n, err := c.file.ReadAt(p, c.at); n < len(p) {
 			if err == nil || errors.Is(err, io.EOF) {
 				err = errChanging
@@ -151,7 +153,8 @@ func (c *reading) block() error {
 			return err
 		}
 		c.crc = crc32.Update(c.crc, castagnoli, p)
-		if err := c.send(kindData, p); err != nil {
+		putHead(frame, kindData, len(p))
+		if err := c.sendWhole(frame); err != nil {
 			return flown(err)
 		}
 		c.at += int64(len(p))
@@ -180,7 +183,7 @@ func (c *reading) look() {
 func (c *reading) hole(n int64) error {
 	c.at += n
 	c.meter.Bytes.Add(n)
-	zero := make([]byte, min(n, chunk))
+	zero := make([]byte, min(n, small))
 	for left := n; left > 0; left -= int64(len(zero)) {
 		zero = zero[:min(left, int64(len(zero)))]
 		c.crc = crc32.Update(c.crc, castagnoli, zero)

@@ -15,7 +15,7 @@ import (
 // sparse reports whether a file may have holes: it takes less room than its size.
 func sparse(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int64(st.Blocks)*512 < info.Size() && info.Size() > chunk
+	return ok && int64(st.Blocks)*512 < info.Size() && info.Size() > small
 }
 
 // dataAfter returns where the next data of a file is, at or behind an offset; [io.EOF] if there is

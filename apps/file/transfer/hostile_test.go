@@ -96,6 +96,7 @@ func TestAHostileSenderMakesNothingButItsOwnFiles(t *testing.T) {
 		{"content of no file", script{frame{kindData, []byte("x")}}},
 		{"more content than announced", script{file("x", 1), frame{kindData, []byte("xx")}}},
 		{"content without an end", script{file("x", 1<<20), frame{kindData, make([]byte, chunk)}}},
+		{"data that is too long", script{file("x", 1<<20), frame{kindData, make([]byte, chunk+1)}}},
 		{"a wrong sum", script{file("x", 1), frame{kindData, []byte("x")}, frame{kindSum, make([]byte, sumSize)}}},
 		{"a sum too early", script{file("x", 2), frame{kindData, []byte("x")}, frame{kindSum, make([]byte, sumSize)}}},
 		{"a wrong sum of nothing", script{file("x", 0), sumOf([]byte("x"))}},

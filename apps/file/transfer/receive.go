@@ -34,7 +34,7 @@ func Receive(conn net.Conn, to Target, o Options) (Report, error) {
 	if err != nil {
 		r.abort(err)
 	} else {
-		io.Copy(io.Discard, io.LimitReader(r.r, chunk)) // the sender ends the flow when it has the report
+		io.Copy(io.Discard, io.LimitReader(r.r, small)) // the sender ends the flow when it has the report
 	}
 	return r.report, r.link.close(err)
 }

@@ -53,6 +53,7 @@ type sender struct {
 	meter *Meter
 
 	queue []item // announced; content and all that follows is still to be sent
+	frame []byte // with content, from its head on
 
 	total   sync.WaitGroup
 	counted atomic.Bool

@@ -61,7 +61,9 @@ const (
 const (
 	header     = 4 // kind, length
 	block      = 1 << 20
-	chunk      = 64 << 10 // of data in a frame
+	chunk      = 128 << 10 // of data in a frame
+	small      = 64 << 10  // of a file that nothing is asked about; of a buffer for many frames
+	readAhead  = 16 << 10  // of frames; data is read to where it stays
 	sumSize    = 4
 	hashSize   = 32
 	maxGroups  = 2000
@@ -136,7 +138,7 @@ func newLink(conn net.Conn, from kind, idle time.Duration) *link {
 	if idle == 0 {
 		idle = IdleTimeout
 	}
-	l := &link{conn: conn, r: bufio.NewReaderSize(conn, chunk+header), from: from, w: bufio.NewWriterSize(conn, chunk+header),
+	l := &link{conn: conn, r: bufio.NewReaderSize(conn, readAhead), from: from, w: bufio.NewWriterSize(conn, small+header),
 		idle: idle, stop: make(chan struct{})}
 	l.turn = make(chan struct{}, 1)
 	l.watch = time.AfterFunc(idle, l.giveUp)
@@ -190,7 +192,7 @@ func (l *link) send(k kind, parts ...[]byte) error {
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
 	var h [header]byte
-	binary.BigEndian.PutUint32(h[:], uint32(k)<<24|uint32(n))
+	putHead(h[:], k, n)
 	_, err := l.w.Write(h[:])
 	for _, p := range parts {
 		if err == nil {
@@ -198,6 +200,20 @@ func (l *link) send(k kind, parts ...[]byte) error {
 		}
 	}
 	if err == nil && k != kindBusy {
+		l.watch.Reset(l.idle)
+	}
+	return err
+}
+
+// putHead writes the head of a frame to the beginning of its buffer.
+func putHead(b []byte, k kind, n int) { binary.BigEndian.PutUint32(b, uint32(k)<<24|uint32(n)) }
+
+// sendWhole writes a frame whose head is in its buffer already, so that a large one is not copied.
+func (l *link) sendWhole(frame []byte) error {
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	_, err := l.w.Write(frame)
+	if err == nil {
 		l.watch.Reset(l.idle)
 	}
 	return err
@@ -243,7 +259,7 @@ func (l *link) next() (kind, []byte, error) {
 			return 0, nil, fmt.Errorf("%w: a frame of kind %#02x with %d bytes", errProtocol, h[0], n)
 		}
 		if cap(l.buf) < n {
-			l.buf = make([]byte, max(n, chunk))
+			l.buf = make([]byte, max(n, small))
 		}
 		p := l.buf[:n]
 		if _, err := io.ReadFull(l.r, p); err != nil {

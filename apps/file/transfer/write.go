@@ -63,7 +63,7 @@ func (w *writing) prepare(refusal error) error {
 
 // look decides by what stands under the name.
 func (w *writing) look() error {
-	if free, ok := w.dir.Free(); ok && !w.Sparse && w.Size > chunk && uint64(w.Size) > free {
+	if free, ok := w.dir.Free(); ok && !w.Sparse && w.Size > small && uint64(w.Size) > free {
 		return answer.Errorf(answer.Limit, "there is no room for %d bytes: %d are free beside what is kept for others", w.Size, free)
 	}
 	info, err := w.dir.Stat(w.name)
@@ -314,7 +314,7 @@ func (w *writing) hole(n int64) error {
 	if w.filled+n > block {
 		return fmt.Errorf("%w: a block of %v without a sum", errProtocol, w.name)
 	}
-	zero := make([]byte, min(n, chunk))
+	zero := make([]byte, min(n, small))
 	for left := n; left > 0 && !w.dropped; left -= int64(len(zero)) {
 		zero = zero[:min(left, int64(len(zero)))]
 		w.crc = crc32.Update(w.crc, castagnoli, zero)
