@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ztm/scripts/process"
 )
 
 // What follows does not stop a process: it goes on with something that has run out, or that is wrong.
@@ -57,11 +59,11 @@ func (r *rig) starving(n *node) (string, []string, func() error) {
 
 // shifting sets the clock of a process.
 func (r *rig) shifting(n *node, rnd *rand.Rand, aheads ...time.Duration) (string, []string, func() error) {
-	if n == nil || !canSetClocks() || !n.proc.Running() {
+	if n == nil || !process.CanSetClocks() || !n.proc.Running() {
 		return "", nil, nil
 	}
 	p, ahead := n.proc, aheads[rnd.IntN(len(aheads))]
-	if err := setClock(p, ahead); err != nil {
+	if err := process.SetClock(p, ahead); err != nil {
 		fmt.Printf("chaos: the clock of %s: %v\n", n.name, err)
 		return "", nil, nil
 	}
@@ -69,7 +71,7 @@ func (r *rig) shifting(n *node, rnd *rand.Rand, aheads ...time.Duration) (string
 		if !p.Running() {
 			return nil
 		}
-		return setClock(p, 0)
+		return process.SetClock(p, 0)
 	}
 }
 

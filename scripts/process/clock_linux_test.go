@@ -1,6 +1,4 @@
-//go:build linux
-
-package main
+package process
 
 import (
 	"context"
@@ -12,8 +10,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"ztm/scripts/process"
 )
 
 // TestMain is a process that says the time, too.
@@ -27,31 +23,31 @@ func TestMain(m *testing.M) {
 }
 
 func TestTheClockOfARunningProcessIsSetAndSetBack(t *testing.T) {
-	if !canSetClocks() {
+	if !CanSetClocks() {
 		t.Skip("not on this machine")
 	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	group := process.Group{Dir: t.TempDir()}
+	group := Group{Dir: t.TempDir()}
 	p, err := group.Start("clock", self, "say-the-time")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer group.End(time.Minute)
-	if err := setClock(p, 0); errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EIO) {
+	if err := SetClock(p, 0); errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EIO) {
 		t.Skip("the system lets nobody write there: ", err)
 	}
 	for _, ahead := range []time.Duration{0, 400 * 24 * time.Hour, -time.Hour, 0} {
-		if err := setClock(p, ahead); err != nil {
+		if err := SetClock(p, ahead); err != nil {
 			t.Fatalf("%v: %v", ahead, err)
 		}
 		before, err := p.Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = process.Until(context.Background(), fmt.Sprint("a clock that is ahead by ", ahead), time.Minute, func() error {
+		err = Until(context.Background(), fmt.Sprint("a clock that is ahead by ", ahead), time.Minute, func() error {
 			out, err := p.Output()
 			if err != nil {
 				return err

@@ -1,6 +1,4 @@
-//go:build linux
-
-package main
+package process
 
 import (
 	"bytes"
@@ -15,8 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"ztm/scripts/process"
 )
 
 // The clock of one process alone is set while it runs.
@@ -42,8 +38,8 @@ const (
 	jumpSize     = 5
 )
 
-// canSetClocks reports whether the code above is for this machine, and its vDSO has room for it.
-func canSetClocks() bool {
+// CanSetClocks reports whether the code above is for this machine, and its vDSO has room for it.
+func CanSetClocks() bool {
 	image, err := vdso()
 	if err != nil || runtime.GOARCH != "amd64" {
 		return false
@@ -52,8 +48,8 @@ func canSetClocks() bool {
 	return err == nil
 }
 
-// setClock makes the time of day of a process differ from that of the machine by some seconds.
-func setClock(p *process.Process, ahead time.Duration) error {
+// SetClock makes the time of day of a process differ from that of the machine by some seconds.
+func SetClock(p *Process, ahead time.Duration) error {
 	image, err := vdso()
 	if err != nil {
 		return err
@@ -140,14 +136,14 @@ func clockPlaces(image []byte) (entry, room uint64, err error) {
 }
 
 // stopped calls f while a process stands still, with none of its threads at the first bytes of a function.
-func stopped(p *process.Process, function uint64, f func() error) error {
+func stopped(p *Process, function uint64, f func() error) error {
 	defer p.Signal(syscall.SIGCONT)
 	for range 100 {
 		if err := p.Signal(syscall.SIGSTOP); err != nil {
 			return err
 		}
 		busy := false
-		err := process.Until(context.Background(), p.Name+" stands still", time.Minute, func() (err error) {
+		err := Until(context.Background(), p.Name+" stands still", time.Minute, func() (err error) {
 			busy, err = someoneAt(p, function)
 			return err
 		})
@@ -164,7 +160,7 @@ func stopped(p *process.Process, function uint64, f func() error) error {
 
 // someoneAt reports whether a thread of a process that stands still is where a jump is to be written.
 // It is an error if the process runs.
-func someoneAt(p *process.Process, function uint64) (bool, error) {
+func someoneAt(p *Process, function uint64) (bool, error) {
 	tasks, err := os.ReadDir(p.Proc("task"))
 	if err != nil {
 		return false, err
