@@ -298,7 +298,7 @@ func (m *Keeper) scan() (found Found, folds bool, err error) {
 		return found, false, err
 	}
 	defer dir.Close()
-	if found, err = Scan(dir, m.Leave); err == nil {
+	if found, err = Scan(dir, m.Path, m.Leave); err == nil {
 		folds, err = Folds(dir)
 	}
 	return found, folds, err

@@ -53,8 +53,9 @@ func (f Found) Gone(path string) bool {
 // maxFiles is how many files a mirror may have.
 const maxFiles = 100_000
 
-// Scan looks at all files below a root, and reads none of them.
-func Scan(root *rooted.Dir, leave Patterns) (Found, error) {
+// Scan looks at all files below a root, and reads none of them. at is where the root is in the user's tree:
+// whether a name can be published is a matter of its whole path.
+func Scan(root *rooted.Dir, at string, leave Patterns) (Found, error) {
 	f := Found{Files: map[string]Stat{}, Skipped: map[string]string{}}
 	err := root.Walk(func(_ *rooted.Dir, _ rooted.Name, p rooted.Path, info fs.FileInfo, err error) error {
 		path := string(p.Bytes())
@@ -68,7 +69,7 @@ func Scan(root *rooted.Dir, leave Patterns) (Found, error) {
 			f.Skipped[path] = "it cannot be read"
 			return nil
 		}
-		if _, err := rooted.ParsePath(path); err != nil {
+		if _, err := rooted.ParsePath(strings.TrimPrefix(at+"/"+path, "/")); err != nil {
 			f.Skipped[path] = "its name cannot be published: other systems do not have it"
 			return nil
 		}

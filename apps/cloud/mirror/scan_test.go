@@ -42,7 +42,7 @@ func TestAScanFindsFilesAndSaysWhatIsNone(t *testing.T) {
 	if err := errors.Join(syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600), os.Symlink("/etc", filepath.Join(dir, "link"))); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Scan(d, Patterns{"*.tmp", "out"})
+	f, err := Scan(d, "docs", Patterns{"*.tmp", "out"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +57,18 @@ func TestAScanFindsFilesAndSaysWhatIsNone(t *testing.T) {
 	}
 }
 
+func TestANameIsPublishedWhereItsWholePathCanBe(t *testing.T) {
+	d, dir := root(t)
+	put(t, filepath.Join(dir, "a:b"), "")
+	for at, is := range map[string]bool{"docs": true, "": false} { // Windows takes "a:b" for a file of drive A
+		f, err := Scan(d, at, nil)
+		_, found := f.Files["a:b"]
+		if err != nil || found != is || len(f.Files)+len(f.Skipped) != 1 {
+			t.Errorf("at %q: %+v, %v", at, f, err)
+		}
+	}
+}
+
 // TestAnEditThatKeepsItsTimeIsSeen holds that a time which somebody has set back hides nothing.
 func TestAnEditThatKeepsItsTimeIsSeen(t *testing.T) {
 	d, dir := root(t)
@@ -64,13 +76,13 @@ func TestAnEditThatKeepsItsTimeIsSeen(t *testing.T) {
 	put(t, path, "one")
 	when := time.Unix(1e9, 0)
 	os.Chtimes(path, when, when)
-	before, err := Scan(d, nil)
+	before, err := Scan(d, "docs", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	put(t, path, "two")
 	os.Chtimes(path, when, when)
-	after, err := Scan(d, nil)
+	after, err := Scan(d, "docs", nil)
 	if err != nil || before.Files["f"] == after.Files["f"] {
 		t.Errorf("%+v, %v", after, err)
 	}
@@ -144,7 +156,7 @@ func BenchmarkScanOfTenThousandFiles(b *testing.B) {
 		put(b, filepath.Join(dir, fmt.Sprint(i%100), fmt.Sprint(i)), "")
 	}
 	for b.Loop() {
-		if f, err := Scan(d, nil); err != nil || len(f.Files) != 10000 {
+		if f, err := Scan(d, "docs", nil); err != nil || len(f.Files) != 10000 {
 			b.Fatal(len(f.Files), err)
 		}
 	}
