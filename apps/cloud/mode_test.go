@@ -8,6 +8,7 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/config"
+	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/state"
 )
 
@@ -78,6 +79,31 @@ func TestAFileIsExecutableWhereItWasSoAndAnEditElsewhereDoesNotTakeThat(t *testi
 		t.Fatal(err)
 	}
 	appstest.Eventually(t, "x is executable nowhere", func() bool { return c.mode("docs/x") == 0o600 })
+}
+
+func TestAnEditWhereTheDiskMakesAllExecutableIsPublishedAsItWas(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no such mode")
+	}
+	var n appstest.Net
+	a, b := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "alice")
+	a.publish("docs/x", []byte("one"))
+	b.wants("/users/alice/docs/x", []byte("one"))
+	if err := os.Chmod(b.file("alice", "docs/x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	k, err := b.app.index.Get("alice", "docs/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Local.Exec = true // so it was as soon as it was written
+	if err := b.app.index.Note([]index.Here{{User: "alice", Path: "docs/x", Content: k.Content(), Held: index.All, Local: k.Local}}); err != nil {
+		t.Fatal(err)
+	}
+	b.publish("docs/x", []byte("two"))
+	if k, err := b.app.index.Get("alice", "docs/x"); err != nil || k.Exec || b.version("docs/x") != 2 {
+		t.Errorf("it is published as executable: %v, %v", k.Exec, err)
+	}
 }
 
 func TestAnEditKeepsItsTimeWhereAModeIsSet(t *testing.T) {

@@ -150,8 +150,8 @@ func (a *App) read(t *tree.Tree, user, path string, share []string) (v *version,
 // version makes the version of a file with a content.
 func (a *App) version(known *index.Known, path string, c blocks.Content, list blocks.List, info fs.FileInfo, share []string) (*version, error) {
 	e := entry.Entry{Path: path, Time: unixtime.MillisNear(info.ModTime()), Exec: executable(info)}
-	if known != nil && known.Exec && known.Local != nil && !known.Local.Exec {
-		e.Exec = true // it came without that here: an edit does not take it from the others
+	if known != nil && !known.Deleted && known.Local != nil && known.Local.Exec == e.Exec {
+		e.Exec = known.Exec // nobody has changed it here, where it may be otherwise: not allowed, or all that the disk knows
 	}
 	e.SetContent(c)
 	var err error

@@ -235,7 +235,7 @@ func (p *Pending) settle(perm fs.FileMode, changed time.Time, durable bool) erro
 		return err
 	}
 	if runtime.GOOS != "windows" || perm&0o200 == 0 {
-		if err := p.Chmod(perm & fs.ModePerm); err != nil {
+		if err := p.Chmod(perm & fs.ModePerm); err != nil && !noMode(err) { // of a file of ours: its disk knows none
 			return err
 		}
 	}

@@ -17,6 +17,7 @@
 package rooted
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -217,7 +219,8 @@ func (d *Dir) RemoveAll(n Name) error {
 }
 
 // SetAttributes gives a file or directory a mode and a time of change. Of the mode only the
-// permissions are taken: nobody gets setuid from a peer. A zero time leaves the time.
+// permissions are taken: nobody gets setuid from a peer. A zero time leaves the time, and a disk that
+// has no modes of its own, as FAT, leaves the mode.
 func (d *Dir) SetAttributes(n Name, perm fs.FileMode, changed time.Time) error {
 	seen, err := d.Stat(n)
 	if err != nil {
@@ -226,13 +229,30 @@ func (d *Dir) SetAttributes(n Name, perm fs.FileMode, changed time.Time) error {
 	if err := expect(n, seen, seen.Mode().Type()&fs.ModeDir); err != nil {
 		return err
 	}
-	if err := d.r.Chmod(n.s, perm&fs.ModePerm); err != nil {
+	if err := d.r.Chmod(n.s, perm&fs.ModePerm); err != nil && (!noMode(err) || d.hasModes()) {
 		return err
 	}
 	if changed.IsZero() {
 		return nil
 	}
 	return d.r.Chtimes(n.s, time.Time{}, changed)
+}
+
+// noMode reports whether a mode was not set because somebody else owns the file, or the disk has none.
+func noMode(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported)
+}
+
+// hasModes reports whether a file that is made in d can get a mode.
+func (d *Dir) hasModes() bool {
+	probe := own + "-" + strings.ToLower(rand.Text()) + part
+	f, err := d.r.OpenFile(probe, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return true // as far as one knows
+	}
+	defer f.Close()
+	defer d.r.Remove(probe)
+	return !noMode(f.Chmod(0o600))
 }
 
 // Names returns all names in d, in the order of the file system. Ours are left out, and so are those
