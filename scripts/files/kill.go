@@ -1,55 +1,36 @@
-// Command kill kills an agent with SIGKILL, at random moments, while it fetches or publishes a file of the cloud, and looks at what
-// is left: under the name of the file is nothing, the old version or the new one, and never a mix; and after a start the work is done
-// from where it was.
-//
-//	scripts/kill/run [-rounds 100] [-size 50] [-binary FILE]
+//go:build linux
+
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	mathrand "math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"time"
-
-	"ztm/scripts/process"
 )
 
-func main() {
-	rounds := flag.Int("rounds", 100, "kill it `so often`")
-	size := flag.Int("size", 50, "with a file of so many `MiB`")
-	binary := flag.String("binary", "", "run this `file` instead of building one")
-	flag.Parse()
-	os.Exit(process.Main("kill", func(ctx context.Context, _ []string) error {
-		return process.InScratch(ctx, "kill", *binary, func(dir, ztm string) error { return run(ctx, dir, ztm, *rounds, *size<<20) })
-	}))
-}
-
-// run does all rounds.
-func run(ctx context.Context, dir, ztm string, rounds, size int) error {
-	w := &world{ctx: ctx, dir: dir, ztm: ztm, size: size, group: process.Group{Dir: dir}, agents: map[string]*process.Process{}}
-	defer w.group.End(10 * time.Second)
-	if err := w.start(); err != nil {
+// kill kills an agent with SIGKILL, at random moments, while it fetches or publishes a file of the cloud, and looks at what is left:
+// under the name of the file is nothing, the old version or the new one, and never a mix; and after a start the work is done from where
+// it was.
+func kill(w *world, p plan) error {
+	if err := w.start("publisher", "reader"); err != nil {
 		return err
 	}
-	if err := w.version(); err != nil {
+	k := &killing{world: w, size: p.size}
+	if err := k.version(); err != nil {
 		return err
 	}
-	if err := w.settle(); err != nil {
+	if err := k.settle(); err != nil {
 		return err
 	}
 	killed := map[string]int{}
-	for n := range rounds {
+	for n := range p.rounds {
 		whom := []string{"reader", "reader", "publisher"}[n%3]
-		left, err := w.round(whom)
+		left, err := k.round(whom)
 		if err != nil {
 			return fmt.Errorf("round %d, %s: %w", n+1, whom, err)
 		}
@@ -61,65 +42,16 @@ func run(ctx context.Context, dir, ztm string, rounds, size int) error {
 	return nil
 }
 
-// world is a hub, a publisher and a reader.
-type world struct {
-	ctx    context.Context
-	ztm    string
-	dir    string
-	size   int
-	group  process.Group
-	agents map[string]*process.Process
-	old    [32]byte // of the version before the last one
-	now    [32]byte // of the last one
-}
-
-const timeout = 2 * time.Minute
-
-func (w *world) start() error {
-	address := process.FreeAddress()
-	if _, err := w.group.Start("hub", w.ztm, "run", "hub", "--data", "hub", "--listen", address, "--names", address, "--permit", "root.json"); err != nil {
-		return err
-	}
-	if err := process.Until(w.ctx, "the hub writes the permit", timeout, func() error { _, err := os.Stat(w.path("root.json")); return err }); err != nil {
-		return err
-	}
-	for _, name := range []string{"publisher", "reader"} {
-		if err := w.run(name); err != nil {
-			return err
-		}
-		if err := w.say(name, "join", "demo", "--as", name, "--permit", "root.json"); err != nil {
-			return err
-		}
-		if err := w.say(name, "cloud", "config", "--local-dir", w.path(name+"-files")); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
-
-// run starts an agent, again if it was killed.
-func (w *world) run(name string) (err error) {
-	w.agents[name], err = w.group.Start(name, w.ztm, "--data", name, "run", "agent")
-	if err != nil {
-		return err
-	}
-	return process.Until(w.ctx, name+" answers", timeout, func() error { return w.say(name, "identity") })
-}
-
-// say runs a command line at an agent.
-func (w *world) say(name string, args ...string) error {
-	cmd := exec.CommandContext(w.ctx, w.ztm, append([]string{"--data", name}, args...)...)
-	cmd.Dir = w.dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("ztm %s at %s: %w: %s", strings.Join(args, " "), name, err, out)
-	}
-	return nil
+// killing is a file that one publishes and one reads.
+type killing struct {
+	*world
+	size int
+	old  [32]byte // of the version before the last one
+	now  [32]byte // of the last one
 }
 
 // version makes the next version of the file. Half of it is what it was.
-func (w *world) version() error {
+func (w *killing) version() error {
 	b := make([]byte, w.size)
 	if old, err := os.ReadFile(w.path("file")); err == nil {
 		copy(b, old)
@@ -132,11 +64,11 @@ func (w *world) version() error {
 }
 
 // settle has both have the last version.
-func (w *world) settle() error {
-	if err := process.Until(w.ctx, "the file is published", timeout, func() error { return w.say("publisher", "cloud", "upload", "file") }); err != nil {
+func (w *killing) settle() error {
+	if err := w.until("the file is published", func() error { return w.say("publisher", "cloud", "upload", "file") }); err != nil {
 		return err
 	}
-	return process.Until(w.ctx, "the file is fetched", timeout, func() error {
+	return w.until("the file is fetched", func() error {
 		if err := w.say("reader", "cloud", "download", "/users/root/file"); err != nil {
 			return err
 		}
@@ -149,8 +81,8 @@ func (w *world) settle() error {
 }
 
 // left says what is under the name of the file at an agent. Anything but a whole version is an error.
-func (w *world) left(name string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(w.path(name+"-files"), "users", "root", "file"))
+func (w *killing) left(name string) (string, error) {
+	b, err := os.ReadFile(w.at(name, "file"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "nothing", nil
 	}
@@ -167,7 +99,7 @@ func (w *world) left(name string) (string, error) {
 }
 
 // round makes a version, kills an agent while it gets it, looks, starts it again, and has the work done.
-func (w *world) round(whom string) (left string, err error) {
+func (w *killing) round(whom string) (left string, err error) {
 	if err := w.version(); err != nil {
 		return "", err
 	}
