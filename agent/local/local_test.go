@@ -62,6 +62,17 @@ func TestTheDoorOfTheLocalAPI(t *testing.T) {
 	}
 }
 
+func TestAnAgentWithoutATokenLetsNobodyIn(t *testing.T) {
+	address := serving(t, func(ctx context.Context, ln net.Listener) error {
+		return Serve(ctx, ln, "", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {}), quiet)
+	})
+	for _, header := range [][]string{nil, {api.TokenHeader, ""}} {
+		if got, _ := appstest.Ask(t, "GET", "http://"+address, "", header...); got != http.StatusUnauthorized {
+			t.Errorf("%q: status %d", header, got)
+		}
+	}
+}
+
 // source is a mesh "demo" that is connected or not.
 type source struct{ err error }
 

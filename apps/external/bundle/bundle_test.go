@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -308,6 +309,17 @@ func TestADirectoryThatIsNoAppIsRefusedWithTheReason(t *testing.T) {
 		}
 	}
 	dir := project(t, guests())
+	if program := filepath.Join(dir, "bin", "guests"); runtime.GOOS != "windows" {
+		if err := os.Chmod(program, 0o755|os.ModeSetuid); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Scan(dir, "alice", 1); !errors.Is(err, ErrInvalid) {
+			t.Errorf("a setuid program: %v", err)
+		}
+		if err := os.Chmod(program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "link")); err != nil {
 		t.Skip(err)
 	}

@@ -25,12 +25,21 @@ import (
 // asHostile makes the test binary an app that tries everything, and prints what it was answered.
 const asHostile = "ZTM_TEST_HOSTILE"
 
+// asMounter makes the test binary a program that changes a mount of its namespace, for [mounts].
+const asMounter = "ZTM_TEST_MOUNTER"
+
 func TestMain(m *testing.M) {
 	if os.Args[0] == Applet {
 		os.Exit(Main(os.Args[1:]))
 	}
 	if os.Getenv(asHostile) != "" {
 		hostile()
+		return
+	}
+	if os.Getenv(asMounter) != "" {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			os.Exit(1)
+		}
 		return
 	}
 	os.Exit(appstest.Run(m))
@@ -147,6 +156,7 @@ func attempts() map[string]func() error {
 		"leave the session":         func() error { _, err := unix.Setsid(); return err },
 		"change the clock":          func() error { return unix.Settimeofday(&unix.Timeval{Sec: 1}) },
 		"become root":               func() error { return unix.Setuid(0) },
+		"have a capability":         capable,
 		"run a program":             func() error { return exec.Command("/bin/true").Run() },
 		"a call of tomorrow":        call(4000 + 900),
 		"a call in the form of x32": call(x32|unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM),
@@ -158,6 +168,20 @@ func attempts() map[string]func() error {
 	}
 }
 
+// capable fails if it has no capability.
+func capable() error {
+	var has [2]unix.CapUserData
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &has[0]); err != nil {
+		return err
+	}
+	for _, c := range has {
+		if c.Effective|c.Permitted|c.Inheritable != 0 {
+			return nil
+		}
+	}
+	return unix.EPERM
+}
+
 // forks starts threads until that fails, or there are far too many.
 func forks() error {
 	for range 500 {
@@ -167,7 +191,7 @@ func forks() error {
 		}
 		if pid == 0 {
 			for {
-				unix.RawSyscall(unix.SYS_PAUSE, 0, 0, 0)
+				unix.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
 			}
 		}
 	}
@@ -252,11 +276,27 @@ func run(t *testing.T, o Order) map[string]string {
 	return result
 }
 
+// mounts reports whether this account may change mounts in namespaces of its own. Then a program can be held: without this, all
+// tests would be skipped where nothing can be any longer by a fault of ours.
+func mounts(t *testing.T) bool {
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+	cmd.Env = []string{asMounter + "=1"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC}
+	if id := os.Getuid(); id != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: id, HostID: id, Size: 1}}
+	}
+	return cmd.Run() == nil
+}
+
 // means lists what this kernel has for this account.
 func means(t *testing.T) []Means {
 	t.Helper()
 	best, err := Find()
-	if err != nil {
+	switch {
+	case err != nil && mounts(t):
+		t.Fatal(err)
+	case err != nil:
 		t.Skip(err)
 	}
 	list := []Means{best}
