@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -154,12 +155,24 @@ func TestNothingIsInstalledUntilTheOwnerAgreesToItsRights(t *testing.T) {
 
 func TestAnAppOfAnotherUserIsNobodyElsesToManage(t *testing.T) {
 	m := newMesh(t)
-	c := &appstest.Console{Host: m.bob, At: m.alice}
-	for _, path := range []string{"app/install", "app/sign", "app/log", "app/run", "app/other"} {
-		conn, err := c.Open(t.Context(), m.alice.Self().ID, path, nil)
+	m.good("install", "--yes", project(t, "{}"))
+	m.good("grant", "guests", "bob") // who may use it may not do more
+	laptop := m.net.Join("laptop", "alice")
+	opens := func(from *appstest.Host, path string) bool {
+		conn, err := from.Open(t.Context(), m.alice.Self().ID, path, url.Values{"app": {"alice/guests"}})
 		if err == nil {
 			conn.Close()
-			t.Errorf("%s of another user was opened", path)
+		}
+		return err == nil
+	}
+	for _, path := range []string{"app/install", "app/sign", "app/log"} {
+		if opens(m.bob, path) || !opens(laptop, path) {
+			t.Errorf("%s is not for the owner alone", path)
+		}
+	}
+	for _, path := range []string{"app/run", "app/other"} {
+		if opens(m.bob, path) || opens(laptop, path) {
+			t.Errorf("%s was opened from another endpoint", path)
 		}
 	}
 }
