@@ -104,8 +104,9 @@ func decodeSection(section []byte) (Header, error) {
 	}
 }
 
+// noEOF is the error of an input that ends where it must not.
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

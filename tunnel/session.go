@@ -212,18 +212,11 @@ func scanEvents[T any](r io.Reader, handle func(T)) error {
 			if limited.N <= 0 {
 				return fmt.Errorf("events: more than %d bytes in one", MaxEvent)
 			}
-			return fmt.Errorf("events: %w", unexpectedEOF(err))
+			return fmt.Errorf("events: %w", noEOF(err))
 		}
 		limited.N = MaxEvent
 		handle(e)
 	}
-}
-
-func unexpectedEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // Relay opens a relayed path as a stream of this session: the fallback where the agent cannot open

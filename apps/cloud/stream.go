@@ -106,8 +106,11 @@ func (p *putting) file() error {
 		return err
 	}
 	var u Upload
-	if err := json.Unmarshal(line, &u); err != nil || u.Size < 0 || u.Size > blocks.MaxSize {
-		return fmt.Errorf("the head of a file makes no sense: %w", err)
+	if err := json.Unmarshal(line, &u); err != nil {
+		return fmt.Errorf("the head of a file: %w", err)
+	}
+	if u.Size < 0 || u.Size > blocks.MaxSize {
+		return fmt.Errorf("the head of a file says that it has %d bytes", u.Size)
 	}
 	path, err := p.a.own(u.Path)
 	if err == nil && path == "" {

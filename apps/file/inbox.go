@@ -209,11 +209,10 @@ func (a *App) receive(ctx context.Context, p apps.Peer, conn net.Conn, in Inbox)
 
 var errNotOffered = answer.Errorf(answer.Denied, "it was not offered")
 
-// hear reads an offer: a line of JSON.
+// hear reads an offer: its length in four bytes, and so much JSON. What follows is for another reader.
 func hear(conn net.Conn) ([]Item, error) {
 	late := time.AfterFunc(offerTime, func() { splice.Abort(conn) })
 	defer late.Stop()
-	// What follows is for another reader, so the offer says its length.
 	var head [4]byte
 	if _, err := io.ReadFull(conn, head[:]); err != nil {
 		return nil, err
