@@ -15,10 +15,13 @@ import (
 // is rounded up to a millisecond.
 type Duration time.Duration
 
+// maxDuration is a century. What is longer could be rounded up to a negative span.
+const maxDuration = 36500 * 24 * time.Hour
+
 // ParseDuration reads a duration as people write it.
 func ParseDuration(s string) (Duration, error) {
 	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 {
+	if err != nil || d < 0 || d > maxDuration {
 		return 0, fmt.Errorf("%q is not a duration such as 90s or 1h30m", s)
 	}
 	return Duration((d + time.Millisecond - 1).Truncate(time.Millisecond)), nil
@@ -27,7 +30,7 @@ func ParseDuration(s string) (Duration, error) {
 // ParseDays is [ParseDuration], and reads a number of days such as "30d" as well, of 24 hours each.
 func ParseDays(s string) (Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil && n <= uint64(maxDuration/(24*time.Hour)) {
 			return Duration(n) * Duration(24*time.Hour), nil
 		}
 	}
@@ -55,7 +58,7 @@ func (d *Duration) UnmarshalJSON(b []byte) (err error) {
 		*d, err = ParseDuration(v)
 		return err
 	case float64:
-		if v >= 0 && v < float64(math.MaxInt64/time.Millisecond) {
+		if v >= 0 && v <= float64(maxDuration/time.Millisecond) {
 			*d = Duration(time.Duration(math.Ceil(v)) * time.Millisecond)
 			return nil
 		}

@@ -40,3 +40,35 @@ func TestDaysAreReadAsPeopleWriteThem(t *testing.T) {
 		}
 	}
 }
+
+func TestADurationOfMoreThanACenturyIsRefused(t *testing.T) {
+	for _, text := range []string{"2562047h47m16.854775807s", "876001h", "36501d"} {
+		if d, err := ParseDays(text); err == nil {
+			t.Errorf("%s is read as %v", text, d)
+		}
+	}
+	if d, err := ParseDays("36500d"); err != nil || time.Duration(d) != maxDuration {
+		t.Error(d, err)
+	}
+}
+
+func FuzzDuration(f *testing.F) {
+	for _, s := range []string{"90s", "1h30m", "30d", "0", "-1s", "2562047h47m16.854775807s", "1e3s", ".5ms"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, read := range []func(string) (Duration, error){ParseDuration, ParseDays} {
+			d, err := read(s)
+			if err != nil {
+				continue
+			}
+			if d < 0 || time.Duration(d)%time.Millisecond != 0 {
+				t.Errorf("%q is read as %v", s, d)
+			}
+			var again Duration
+			if b, err := json.Marshal(d); err != nil || json.Unmarshal(b, &again) != nil || again != d {
+				t.Errorf("%q is %v, and %v after JSON", s, d, again)
+			}
+		}
+	})
+}
