@@ -41,3 +41,17 @@ func TestAnAmountThatIsShownIsReadAsItWasMeant(t *testing.T) {
 		}
 	}
 }
+
+func FuzzSizesAndRates(f *testing.F) {
+	for _, s := range []string{"500M", "1.5GB", "512KiB", "off", "8Mbit/s", "0", "1e9", "9999999T", "0.0000001K", ".", "1..2K"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if n, err := ParseSize(s); err == nil && (n < 0 || n > maxSize || n == 0 && s != "off") {
+			t.Errorf("%q is read as a size of %d", s, n)
+		}
+		if n, err := ParseRate(s); err == nil && (n < 0 || n > maxSize) {
+			t.Errorf("%q is read as a rate of %d", s, n)
+		}
+	})
+}

@@ -79,3 +79,21 @@ func TestEnvironmentFileThatOthersCouldWriteIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func FuzzVariables(f *testing.F) {
+	f.Add("A=b\n# c\nexport D='e f' # g\nH=\"i\\\"j\"\n")
+	f.Add("=x")
+	f.Add("A='b")
+	f.Fuzz(func(t *testing.T, text string) {
+		vars, err := variables(text)
+		if err != nil {
+			return
+		}
+		for _, v := range vars {
+			name, value, ok := strings.Cut(v, "=")
+			if !ok || !variableName(name) || strings.ContainsAny(value, "\x00\n") {
+				t.Errorf("%q has the variable %q", text, v)
+			}
+		}
+	})
+}

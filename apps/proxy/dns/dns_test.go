@@ -246,3 +246,28 @@ func TestANameIsAskedAsItWillBeChecked(t *testing.T) {
 		}
 	}
 }
+
+func FuzzConf(f *testing.F) {
+	f.Add("nameserver 192.0.2.1\nsearch a.example. B.example\noptions ndots:5 x\n", "www")
+	f.Add("search .\ndomain a..b\noptions ndots:-1\nnameserver fe80::1%eth0", "a.b.c")
+	f.Fuzz(func(t *testing.T, text, name string) {
+		c := ParseConf(strings.NewReader(text))
+		if len(c.Search) > maxSearch || c.ndots < 0 || c.ndots > maxNdots {
+			t.Fatalf("%q is read as %+v", text, c)
+		}
+		for _, s := range c.servers {
+			if !s.IsValid() || s.Port() != dnsPort {
+				t.Errorf("%q names the server %v", text, s)
+			}
+		}
+		d, err := reach.ParseDest(name + ":53")
+		if err != nil || d.Name == "" {
+			return
+		}
+		for _, s := range c.Spellings(d) {
+			if !s.Full || len(s.Name) > reach.MaxName || reach.CheckName(s.Name) != nil {
+				t.Errorf("%q is spelled %+v by %q", name, s, text)
+			}
+		}
+	})
+}
