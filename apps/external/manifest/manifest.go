@@ -193,7 +193,7 @@ func (r *Rights) check() error {
 	}
 	for _, id := range r.Apps {
 		if err := CheckID(id); err != nil {
-			return err
+			return failf("%v", err)
 		}
 	}
 	if r.Memory != 0 && (r.Memory < minMemory || r.Memory > maxMemory) {
@@ -208,15 +208,15 @@ func (r *Rights) check() error {
 	return nil
 }
 
-// CheckID checks "PROVIDER/NAME". Errors match [ErrInvalid].
+// CheckID checks "PROVIDER/NAME".
 func CheckID(id string) error {
 	provider, name, ok := strings.Cut(id, "/")
 	if !ok {
-		return failf("%.130q is not PROVIDER/NAME", id)
+		return fmt.Errorf("%.130q is not PROVIDER/NAME", id)
 	}
 	for _, s := range []string{provider, name} {
 		if err := identity.CheckName(s); err != nil {
-			return failf("%v", err)
+			return fmt.Errorf("the app %.130q: %w", id, err)
 		}
 	}
 	return nil
