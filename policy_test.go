@@ -71,7 +71,7 @@ var arrows = []arrow{
 	{"agent/beside", []string{"tunnel/answer", "tunnel/pause"}, "what runs beside an agent is a client of its API"},
 	{"agent/kube", []string{"agent/api", "agent/beside", "agent/kube/asked", "agent/kube/cluster", "agent/kube/expose", "agent/kube/imports", "apps", "tunnel/pause"}, "a cluster is watched by a client of the agent's API"},
 	{"agent/kube/access", []string{"agent/kube/cluster", "apps", "apps/listen", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/identity/policy"}, "an app that leads to an API server, and watches none"},
-	{"agent/kube/cli", []string{"agent/kube/access", "agent/kube/asked", "apps", "tunnel/identity"}, "a command line asks an API: nobody but main has it"},
+	{"agent/kube/cli", []string{"agent/kube/access", "agent/kube/asked", "apps", "tunnel/identity", "tunnel/shellwords"}, "a command line asks an API: nobody but main has it"},
 	{"agent/kube/asked", []string{"agent/kube/cluster"}, "annotations are read in one way"},
 	{"agent/kube/expose", []string{"agent/kube/asked", "agent/kube/cluster"}, "what is exposed is worked out from objects alone"},
 	{"agent/kube/imports", []string{"agent/kube/asked", "agent/kube/cluster"}, "what is imported is worked out from objects alone"},

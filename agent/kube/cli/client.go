@@ -20,6 +20,7 @@ import (
 
 	"ztm/agent/kube/access"
 	"ztm/apps"
+	"ztm/tunnel/shellwords"
 )
 
 // offered is what an endpoint offers that leads to a cluster; a cluster's name may follow.
@@ -104,7 +105,7 @@ func (c *client) login(ctx context.Context, name, user, file string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.Stdout(), "wrote %s\nkubectl --kubeconfig %s get pods\n", path, path)
+	fmt.Fprintf(c.Stdout(), "wrote %s\nkubectl --kubeconfig %s get pods\n", path, shellwords.Here(path))
 	return nil
 }
 
