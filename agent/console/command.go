@@ -70,7 +70,7 @@ func (c *Console) run(ctx context.Context, args []string, commands []*cli.Comman
 	if len(line.Names) > 0 {
 		childless(app, line.Path)
 	}
-	return app.RunContext(ctx, append([]string{app.Name}, line.Canonical()...))
+	return grammar.WithUsage(line, app.RunContext(ctx, append([]string{app.Name}, line.Canonical()...)))
 }
 
 // Check checks a command line as Run does, and runs nothing. With begins it may be the beginning of

@@ -55,6 +55,7 @@ func TestFailuresHaveTheirStatus(t *testing.T) {
 		{"any", errors.New("step: cause"), 1, "ztm: step: cause\n"},
 		{"of the agent", answer.Errorf(answer.Refused, "refused"), 1, "ztm: refused\n"},
 		{"usage", &apps.UsageError{Err: errors.New("bad name")}, 2, "ztm: bad name\n"},
+		{"something missing", apps.Usagef("missing NAME"), 2, "ztm: missing NAME\nhint: usage: ztm do\n"},
 		{"hint", &apps.HintError{Err: errors.New("no"), Hint: "try this"}, 1, "ztm: no\nhint: try this\n"},
 		{"usage with hint", &apps.UsageError{Err: &apps.HintError{Err: errors.New("no"), Hint: "try this"}}, 2, "ztm: no\nhint: try this\n"},
 		{"given status", &apps.ExitError{Status: 7}, 7, ""},

@@ -5,6 +5,7 @@
 package grammar
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -95,6 +96,15 @@ func wrong(l *Line, err error) error {
 		err = &apps.HintError{Err: err, Hint: "usage: " + usage(l.Path)}
 	}
 	return &apps.UsageError{Err: err}
+}
+
+// WithUsage gives a command that found something missing the hint that [Parse] gives. Other errors
+// say themselves what is wanted.
+func WithUsage(l *Line, err error) error {
+	if !errors.As(err, new(*apps.UsageError)) || errors.As(err, new(*apps.HintError)) || !strings.HasPrefix(err.Error(), "missing ") {
+		return err
+	}
+	return wrong(l, err)
 }
 
 // walk is the state of reading a command line from left to right.

@@ -305,25 +305,9 @@ func (c commands) forget(ctx context.Context, name string) error {
 
 // read returns the content of a file, or of standard input for "-".
 func (c commands) read(path string) ([]byte, error) {
-	in := c.Stdin()
-	if path == "-" {
-		path = "standard input"
-	} else {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
+	b, err := apps.ReadInput(c.Stdin(), path, maxFile)
+	if err == nil && len(b) == 0 {
+		err = fmt.Errorf("%s is empty", apps.InputName(path))
 	}
-	b, err := io.ReadAll(io.LimitReader(in, maxFile+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(b) > maxFile:
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
-	case len(b) == 0:
-		return nil, fmt.Errorf("%s is empty", path)
-	}
-	return b, nil
+	return b, err
 }
