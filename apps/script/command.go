@@ -97,7 +97,7 @@ func run(x *cli.Context, c apps.Console) error {
 		return err
 	}
 	file := names[0]
-	source, err := read(c, file)
+	source, err := apps.ReadInput(c.Stdin(), file, maxSource)
 	if err != nil {
 		return err
 	}
@@ -120,24 +120,6 @@ func run(x *cli.Context, c apps.Console) error {
 		}
 	}
 	return f.many(x.Context, eps)
-}
-
-// read reads the script from a file, or from stdin if that is "-".
-func read(c apps.Console, file string) ([]byte, error) {
-	r := c.Stdin()
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		r = f
-	}
-	source, err := io.ReadAll(io.LimitReader(r, maxSource+1))
-	if err == nil && len(source) > maxSource {
-		err = fmt.Errorf("%s has more than %d bytes", file, maxSource)
-	}
-	return source, err
 }
 
 // maxStdin is how much stdin many endpoints can be given, in bytes.

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"slices"
 
 	"ztm/apps"
@@ -50,10 +48,13 @@ type wanted struct {
 // apply makes the tunnels what a file says: at all endpoints that it names, or with prune nothing
 // but what it says. It changes nothing unless all of the file makes sense.
 func (c *client) apply(ctx context.Context, file string, prune, dryRun bool) error {
-	m, err := c.loadManifest(file)
-	if file == "-" {
-		file = "standard input"
+	in, err := apps.Input(c.Stdin(), file)
+	if err != nil {
+		return err
 	}
+	defer in.Close()
+	file = apps.InputName(file)
+	m, err := readManifest(in)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
@@ -79,19 +80,6 @@ func (c *client) apply(ctx context.Context, file string, prune, dryRun bool) err
 		t.Add(ch.Endpoint, ch.Kind, ch.Name, result)
 	}
 	return errors.Join(append(failures, c.Print(plan, t))...)
-}
-
-func (c *client) loadManifest(file string) (Manifest, error) {
-	var r io.Reader = c.Stdin()
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return Manifest{}, err
-		}
-		defer f.Close()
-		r = f
-	}
-	return readManifest(r)
 }
 
 // plan compares a manifest with what there is. Outbounds come before inbounds, removals last.

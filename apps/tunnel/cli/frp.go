@@ -6,8 +6,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
-	"os"
 
 	"ztm/apps"
 	"ztm/apps/tunnel/frpc"
@@ -39,13 +37,9 @@ func (c *client) importFrp(ctx context.Context, file, server string, apply bool)
 }
 
 func (c *client) readFrp(file string) (*frpc.Config, error) {
-	in := io.NopCloser(c.Stdin())
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		in = f
+	in, err := apps.Input(c.Stdin(), file)
+	if err != nil {
+		return nil, err
 	}
 	defer in.Close()
 	return frpc.Read(in)

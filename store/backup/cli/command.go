@@ -120,15 +120,11 @@ func (c commands) options(x *cli.Context) (data, passphrase string, err error) {
 	if data, err = c.dataDir(x); err != nil || x.String("passphrase-file") == "" {
 		return data, "", err
 	}
-	in := x.App.Reader
-	if path := x.String("passphrase-file"); path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return "", "", fmt.Errorf("passphrase: %w", err)
-		}
-		defer f.Close()
-		in = f
+	in, err := apps.Input(x.App.Reader, x.String("passphrase-file"))
+	if err != nil {
+		return "", "", fmt.Errorf("passphrase: %w", err)
 	}
+	defer in.Close()
 	const longest = 1024
 	b, err := io.ReadAll(io.LimitReader(in, longest+1))
 	if err != nil {

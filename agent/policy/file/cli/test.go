@@ -3,14 +3,12 @@ package cli
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"ztm/agent/console"
 	"ztm/agent/policy/file"
 	"ztm/apps"
-	"ztm/tunnel/answer"
 	"ztm/tunnel/identity/policy"
 	"ztm/tunnel/unixtime"
 )
@@ -20,22 +18,13 @@ type commands struct{ *console.Console }
 
 // read reads a file; - is standard input.
 func (c commands) read(name string) (*file.File, error) {
-	in := c.Stdin()
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
-	}
-	b, err := answer.Limited(in, file.MaxFile)
+	b, err := apps.ReadInput(c.Stdin(), name, file.MaxFile)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
 	f, err := file.Read(b)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", apps.InputName(name), err)
 	}
 	return f, nil
 }
