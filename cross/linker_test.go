@@ -65,6 +65,9 @@ func TestATraceOfARouterHasNoLinesAndTheyAreFound(t *testing.T) {
 	if err := r.build(t.Context(), target, exe); err != nil {
 		t.Fatal(err)
 	}
+	if program, err := os.ReadFile(exe); err != nil || !bytes.Contains(program, []byte("\x00main.visit[...]\x00")) || bytes.Contains(program, []byte("main.visit[go.shape")) {
+		t.Errorf("%v; want names of functions without the types that they were compiled for", err)
+	}
 	lines, err := r.lines(t.Context(), target, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
