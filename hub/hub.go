@@ -89,6 +89,7 @@ type Config struct {
 	pageRate       limit.Rate                                                            // pages of the directory for one endpoint
 	changeRate     limit.Rate                                                            // requests of one endpoint that may write to disk
 	ephemeral      time.Duration                                                         // the pause in which an ephemeral endpoint may connect again
+	renewAgain     time.Duration                                                         // how soon the hub tries again to renew its certificate
 	tidy           time.Duration                                                         // how often the hub runs its periodic work
 	clock          time.Time                                                             // the earliest time that the clock shows
 }
@@ -145,6 +146,7 @@ func New(c Config) (*Hub, error) {
 	c.drain = cmp.Or(c.drain, drainTimeout)
 	c.Drain = cmp.Or(c.Drain, DefaultDrain)
 	c.tidy = cmp.Or(c.tidy, time.Hour)
+	c.renewAgain = cmp.Or(c.renewAgain, renewAgain)
 	c.ephemeral = cmp.Or(c.ephemeral, away.EphemeralAfter)
 	c.connectionRate = cmp.Or(c.connectionRate, limits.ConnectionRate)
 	c.joinRate = cmp.Or(c.joinRate, limits.JoinRate)

@@ -60,13 +60,17 @@ func (s *server) presented() tls.Certificate {
 	return c.now
 }
 
+// renewAgain is how soon a hub tries again to renew its certificate.
+const renewAgain = time.Minute
+
 // renew gets the hub a new certificate when two thirds of the lifetime are over, or when the CA was
-// replaced. It signs with the CA key that the hub keeps, or asks a root endpoint that is online.
-func (s *server) renew(ctx context.Context) {
+// replaced. It signs with the CA key that the hub keeps, or asks a root endpoint that is online. Where
+// that failed it returns when to try again.
+func (s *server) renew(ctx context.Context) (again <-chan time.Time) {
 	me, _, err := s.state.Self()
 	if err != nil {
 		s.log.Error("cannot read what the hub knows of itself", "err", err)
-		return
+		return nil
 	}
 	now := s.verifier.Clock().Now()
 	if me.Next != nil && unixtime.Of(now) >= me.Next.From {
@@ -77,15 +81,15 @@ func (s *server) renew(ctx context.Context) {
 		newest = me.Next.Certificate
 	}
 	if !s.due(newest, now) {
-		return
+		return nil
 	}
 	der, err := s.ownCertificate(ctx, now)
 	if err == nil {
 		err = s.verifyNew(der, identity.RoleHub, s.id)
 	}
 	if err != nil {
-		s.log.Warn("cannot renew the certificate of the hub yet", "err", err)
-		return
+		s.refusals.Warn("renew", "cannot renew the certificate of the hub yet", "err", err)
+		return time.After(s.config.renewAgain)
 	}
 	if from := s.showFrom(me.Certificate, now); from.After(now) {
 		me.Next = &state.Next{Certificate: der, From: unixtime.Of(from)}
@@ -95,11 +99,12 @@ func (s *server) renew(ctx context.Context) {
 	err = s.state.Change(func(kept *state.Self) { kept.Certificate, kept.Next, kept.Last = me.Certificate, me.Next, me.Last })
 	if err != nil {
 		s.log.Error("cannot save the hub's certificate", "err", err)
-		return
+		return nil
 	}
 	s.setCertificate(me)
 	s.links.Renewed()
 	s.log.Info("the hub's certificate was renewed")
+	return nil
 }
 
 // shown returns the certificate that the hub shows now, in DER.
@@ -145,11 +150,28 @@ func (s *server) ownCertificate(ctx context.Context, now time.Time) ([]byte, err
 	if s.maySign() == nil {
 		return s.ca.SignHub(publicKey(s.key), now)
 	}
-	signer := s.sessions.signer()
-	if signer == nil {
-		return nil, answer.Errorf(answer.Unavailable, "no endpoint that holds the CA key is online")
+	if signer := s.sessions.signer(); signer != nil {
+		return s.signers.ask(ctx, signer, tunnel.SignRequest{Hub: true})
 	}
-	return s.signers.ask(ctx, signer, tunnel.SignRequest{Hub: true})
+	return s.askElsewhere(ctx)
+}
+
+// askElsewhere has another hub ask a root endpoint that is attached there: agents have sessions with
+// two hubs, and there may be more.
+func (s *server) askElsewhere(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	var last error = answer.Errorf(answer.Unavailable, "no endpoint that holds the CA key is online")
+	for _, id := range s.directory.Signers(identity.RootUser) {
+		der, asked, err := s.links.Sign(ctx, id, tunnel.SignRequest{Hub: true, Of: s.shown()})
+		if asked && err == nil {
+			return der, nil
+		}
+		if asked {
+			last = err
+		}
+	}
+	return nil, last
 }
 
 // verifyNew verifies a certificate that was made for an ID.

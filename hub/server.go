@@ -154,7 +154,7 @@ func (s *server) tidy(ctx context.Context) {
 	missing := absences{}
 	s.expire() // a root permit may have brought a new trust list
 	s.away.Find(time.Now())
-	s.renew(ctx)
+	again := s.renew(ctx)
 	changed, rested := s.hubsChanged, (<-chan time.Time)(nil)
 	for {
 		retired := time.NewTimer(s.untilRetirement())
@@ -164,11 +164,13 @@ func (s *server) tidy(ctx context.Context) {
 			return
 		case <-retired.C:
 			s.expire()
-		case <-s.signers.woken: // a root endpoint came online and may sign
-			s.renew(ctx)
+		case <-s.signers.woken: // a root endpoint may sign now, or has to
+			again = s.renew(ctx)
+		case <-again:
+			again = s.renew(ctx)
 		case now := <-tick.C:
 			s.expire()
-			s.renew(ctx)
+			again = s.renew(ctx)
 			s.away.Forget(now)
 		case <-changed:
 			s.tellHubs()

@@ -9,6 +9,7 @@ import (
 
 	"ztm/hub/state"
 	"ztm/tunnel"
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/identitytest"
 )
@@ -19,6 +20,13 @@ func oldHub(t *testing.T, dir string, signed time.Time, options ...func(*Config)
 	ca := identitytest.New(t, signed).CA
 	h := startIn(t, dir, append(options, founded(t, ca))...)
 	h.stop()
+	age(t, dir, ca, signed)
+	return h
+}
+
+// age has the hub in a directory show a certificate that was signed then.
+func age(t *testing.T, dir string, ca *identity.CA, signed time.Time) {
+	t.Helper()
 	st, err := state.Open(dir, testLog(t))
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +49,6 @@ func oldHub(t *testing.T, dir string, signed time.Time, options ...func(*Config)
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return h
 }
 
 // notAfter returns the end of the certificate that the hub shows.
@@ -79,6 +86,51 @@ func TestTheHubHasItsCertificateRenewedByARootEndpoint(t *testing.T) {
 	bob.hub = h
 	if got := bob.notAfter(t); !got.Equal(after) {
 		t.Errorf("after a restart the certificate ends on %v, want %v", got, after)
+	}
+}
+
+func TestAHubToWhichNoRootEndpointIsAttachedIsRenewedThroughAnother(t *testing.T) {
+	signed := time.Now().Add(-identity.HubLifetime * 3 / 4)
+	first := startIn(t, t.TempDir(), founded(t, identitytest.New(t, signed).CA), atAddress(t))
+	dir := t.TempDir()
+	second := first.anotherIn(dir)
+	second.stop()
+	age(t, dir, first.ca, signed)
+	second = startWith(t, first.ca, dir, atAddress(t), func(c *Config) { c.renewAgain = 50 * time.Millisecond })
+	first.knows([]*testHub{first, second})
+	bob := second.device("bob")
+	before := bob.notAfter(t)
+	root := first.device("root").online("root-ep", func(r *identity.Record) { r.Signer = true })
+	root.sign(func(r tunnel.SignRequest) tunnel.SignAnswer {
+		hub, err := x509.ParseCertificate(r.Of)
+		if err != nil || !r.Hub {
+			return tunnel.SignAnswer{Refusal: answer.Errorf(answer.Denied, "%v", err)}
+		}
+		der, err := first.ca.SignHub(hub.PublicKey.(ed25519.PublicKey), time.Now())
+		if err != nil {
+			t.Error(err)
+		}
+		return tunnel.SignAnswer{Certificate: der}
+	})
+	eventually(t, "the hub shows a new certificate", func() bool { return bob.notAfter(t).After(before) })
+}
+
+func TestAHubAsksForNoCertificateOfAnother(t *testing.T) {
+	h := start(t)
+	root := h.device("root").online("root-ep", func(r *identity.Record) { r.Signer = true })
+	root.sign(func(tunnel.SignRequest) tunnel.SignAnswer {
+		t.Error("the endpoint of root was asked")
+		return tunnel.SignAnswer{Certificate: []byte("x")}
+	})
+	evil, other := h.impostor(), h.impostor()
+	s, err := tunnel.Open(t.Context(), &tunnel.Dialer{}, h.address(), evil.config(tunnel.HubProto))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, of := range [][]byte{nil, []byte("x"), other.cert.Certificate[0], h.device("bob").cert.Certificate[0]} {
+		err := s.Ask(t.Context(), "POST", tunnel.PathLinkSign+"/"+string(root.id), tunnel.SignRequest{Hub: true, Of: of}, nil)
+		wantRefusal(t, err, 400, "for itself")
 	}
 }
 

@@ -95,6 +95,9 @@ func (s *server) setTrust(doc []byte, from *peer) error {
 	s.log.Info("a new trust list is in force", "version", next.Version(), "connections cut", cut, "endpoints removed", gone)
 	s.forks.Settle(next, now)
 	s.links.Recheck()
+	if next.Newest() != old.Newest() {
+		s.signers.wake() // the hub's own certificate is of another CA now
+	}
 	if s.shared != nil {
 		s.shared.Changed()
 	}

@@ -137,7 +137,8 @@ const (
 type SignRequest struct {
 	Join *JoinRequest `json:"join,omitempty"`
 	Name *NameCheck   `json:"name,omitempty"` // with Join: what the hub knows of the name; nil: it has not looked
-	Hub  bool         `json:"hub,omitempty"`  // the hub asks for a new certificate for its own key
+	Hub  bool         `json:"hub,omitempty"`  // a hub asks for a new certificate for its own key
+	Of   []byte       `json:"of,omitempty"`   // with Hub: its certificate (DER), where another hub passes the request on
 }
 
 // NameCheck is what a hub's directory says of the name that a joining device wants. It is for the

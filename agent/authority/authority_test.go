@@ -122,6 +122,38 @@ func TestARenewalOfAHubDoesNotOutliveAnEvictionOfIt(t *testing.T) {
 	}
 }
 
+func TestAHubIsRenewedThroughAnotherByItsOwnCertificateAlone(t *testing.T) {
+	now := time.Now()
+	a, ca := newTestAuthority(t, RootUser, now.Add(-identity.HubLifetime))
+	hub := func(signer *identity.CA, signed time.Time) (der []byte, s identity.Subject) {
+		key, err := identity.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if der, err = signer.SignHub(key.Public().(ed25519.PublicKey), signed); err != nil {
+			t.Fatal(err)
+		}
+		s, _ = a.Verifier.Certificate(der, identity.RoleHub)
+		return der, s
+	}
+	old, want := hub(ca, now.Add(-identity.HubLifetime*3/4))
+	young, between := hub(ca, now)
+	_, foreign := newTestAuthority(t, RootUser, now.Add(-identity.HubLifetime))
+	strange, _ := hub(foreign, now.Add(-identity.HubLifetime*3/4))
+	der, err := a.sign(between, &tunnel.SignRequest{Hub: true, Of: old})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.Verifier.Certificate(der, identity.RoleHub); err != nil || got.ID != want.ID || !got.Admitted.Equal(want.Admitted) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for name, of := range map[string][]byte{"one that is not due": young, "one of another mesh": strange, "none": []byte("x")} {
+		if _, err := a.sign(want, &tunnel.SignRequest{Hub: true, Of: of}); err == nil {
+			t.Errorf("%s is renewed", name)
+		}
+	}
+}
+
 func TestAHubThatAnswersIsAskedBeforeOneThatMayBeSilent(t *testing.T) {
 	stands := &tunnel.Session{}
 	hubs := []control.Hub{{ID: "gone", Failed: true}, {ID: "hangs", Session: stands, Suspect: true}, {ID: "unmet"}, {ID: "second", Session: stands}, {ID: "third", Session: stands}}

@@ -54,8 +54,13 @@ func (a *Authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, e
 	}
 	now := a.Verifier.Clock().Now()
 	if r.Join == nil {
-		// For the very hub at the other end, and not before it is due: a hub that is taken over
-		// gets no supply of them.
+		// For the very hub at the other end, or one that shows its certificate through it, and not
+		// before it is due: a hub that is taken over gets no supply of them.
+		if len(r.Of) > 0 {
+			if hub, err = a.Verifier.Certificate(r.Of, identity.RoleHub); err != nil {
+				return nil, err
+			}
+		}
 		if !r.Hub || !mayRenew(hub, ca, now) {
 			return nil, answer.Errorf(answer.Denied, "the hub's certificate is not due for renewal")
 		}

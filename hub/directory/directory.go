@@ -60,7 +60,7 @@ type Directory interface {
 	List(f Filter) tunnel.Page
 
 	// Signers returns the endpoints of a user that are online and whose records say that they hold
-	// the CA key.
+	// the CA key, those that are attached here first.
 	Signers(user string) []identity.ID
 
 	// Size returns how many endpoints there are, and how many of them are online.

@@ -293,13 +293,18 @@ func (d *Local) Name(id identity.ID) string {
 // Signers implements [Directory].
 func (d *Local) Signers(user string) (ids []identity.ID) {
 	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var elsewhere []identity.ID
 	for _, e := range d.byName {
-		if e.attached != nil && e.Record.Signer && e.Subject.User == user {
+		switch {
+		case !e.Record.Signer || e.Subject.User != user:
+		case e.attached != nil:
 			ids = append(ids, e.Subject.ID)
+		case d.onlineLocked(e):
+			elsewhere = append(elsewhere, e.Subject.ID)
 		}
 	}
-	d.mu.RUnlock()
-	return ids
+	return append(ids, elsewhere...)
 }
 
 // Size implements [Directory].

@@ -36,7 +36,7 @@ func (l *Links) Serve(w http.ResponseWriter, r *http.Request, from identity.Subj
 		return "link endpoints", l.serveRecords(w, r)
 	}
 	if signer, ok := strings.CutPrefix(r.URL.Path, tunnel.PathLinkSign+"/"); ok && r.Method == http.MethodPost {
-		return "link sign", l.serveSign(w, r, signer)
+		return "link sign", l.serveSign(w, r, from, signer)
 	}
 	return "unknown", answer.Errorf(answer.NotFound, "there is no such request")
 }
@@ -137,7 +137,7 @@ func (l *Links) serveRecords(w http.ResponseWriter, r *http.Request) error {
 }
 
 // serveSign asks an endpoint that is attached here, and no other hub.
-func (l *Links) serveSign(w http.ResponseWriter, r *http.Request, arg string) error {
+func (l *Links) serveSign(w http.ResponseWriter, r *http.Request, from identity.Subject, arg string) error {
 	signer, err := identity.ParseID(arg)
 	if err != nil {
 		return answer.Errorf(answer.BadRequest, "%v", err)
@@ -147,8 +147,8 @@ func (l *Links) serveSign(w http.ResponseWriter, r *http.Request, arg string) er
 	if err := decode(r, maxSign, &what); err != nil {
 		return err
 	}
-	if what.Join == nil || what.Hub {
-		return answer.Errorf(answer.BadRequest, "a hub passes on requests to join alone")
+	if what.Hub != (what.Join == nil) || what.Hub && !l.isOf(from, what.Of) {
+		return answer.Errorf(answer.BadRequest, "a hub passes on requests to join, and those of another hub for itself")
 	}
 	der, err := l.c.Asked.Sign(r.Context(), signer, what)
 	if err != nil {
@@ -157,6 +157,12 @@ func (l *Links) serveSign(w http.ResponseWriter, r *http.Request, arg string) er
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(askTimeout))
 	answer.JSON(w, tunnel.SignAnswer{Certificate: der})
 	return nil
+}
+
+// isOf reports whether a certificate is of a hub.
+func (l *Links) isOf(hub identity.Subject, der []byte) bool {
+	s, err := l.c.Verifier.Inspect(der, identity.RoleHub)
+	return err == nil && s.ID == hub.ID
 }
 
 // decode reads the JSON body of a request. Members that are not known are skipped: the other hub
