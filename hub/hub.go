@@ -18,7 +18,7 @@
 //	takeover/      whose a name is, when a device takes it back from another of its user
 //	tokens.go      join tokens that this hub redeems, for endpoints of root
 //	sign.go        requests that need the CA key, which is not here
-//	renew.go       the hub's own certificate
+//	renew.go       the hub's own certificate, and certificate/ which one it shows
 //	away/          endpoints that went, and are forgotten
 //	shared/        what hubs decide together, where they have a store
 //	state/         what survives a restart, and how a mesh begins

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"ztm/hub/certificate"
 	"ztm/hub/state"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
@@ -15,34 +16,11 @@ import (
 	"ztm/tunnel/unixtime"
 )
 
-// The hub's own certificate, and those that it makes if it keeps the CA key.
-//
-// After a rotation of the mesh's CA the hub gets a certificate of the new one, and shows the old
-// one until shortly before the old CA retires: a device that was away during the rotation knows
-// only the old CA, and learns the new one here.
-
-// A clock that is years ahead makes the hub renew its certificate too early, from a date in the
-// future. The previous certificate is kept and shown until the new one begins.
-
-// certificates is what the hub shows in handshakes.
-type certificates struct {
-	now  tls.Certificate
-	next *tls.Certificate // nil: none
-	from time.Time        // when next takes its place
-	last *tls.Certificate // nil: none; shown before now begins
-}
+// The hub's own certificate, and those that it makes if it keeps the CA key. Package certificate says
+// which is shown, and when another is due.
 
 func (s *server) setCertificate(me state.Self) {
-	c := &certificates{now: identity.TLSCertificate(me.Certificate, s.key)}
-	if me.Next != nil {
-		next := identity.TLSCertificate(me.Next.Certificate, s.key)
-		c.next, c.from = &next, me.Next.From.Time()
-	}
-	if me.Last != nil {
-		last := identity.TLSCertificate(me.Last, s.key)
-		c.last = &last
-	}
-	s.certificate.Store(c)
+	s.certificate.Store(certificate.Of(me, s.key))
 	if own, err := s.verifier.Inspect(s.shown(), identity.RoleHub); err == nil {
 		s.verifier.SetOwn(own)
 	}
@@ -50,14 +28,7 @@ func (s *server) setCertificate(me state.Self) {
 
 // presented is the certificate for a handshake.
 func (s *server) presented() tls.Certificate {
-	c, now := s.certificate.Load(), s.verifier.Clock().Now()
-	switch {
-	case c.next != nil && !now.Before(c.from):
-		return *c.next
-	case c.last != nil && c.now.Leaf != nil && now.Before(c.now.Leaf.NotBefore):
-		return *c.last
-	}
-	return c.now
+	return s.certificate.Load().At(s.verifier.Clock().Now())
 }
 
 // renewAgain is how soon a hub tries again to renew its certificate.
@@ -80,7 +51,7 @@ func (s *server) renew(ctx context.Context) (again <-chan time.Time) {
 	if me.Next != nil {
 		newest = me.Next.Certificate
 	}
-	if !s.due(newest, now) {
+	if !certificate.Due(s.verifier, newest, now) {
 		return nil
 	}
 	der, err := s.ownCertificate(ctx, now)
@@ -91,7 +62,7 @@ func (s *server) renew(ctx context.Context) (again <-chan time.Time) {
 		s.refusals.Warn("renew", "cannot renew the certificate of the hub yet", "err", err)
 		return time.After(s.config.renewAgain)
 	}
-	if from := s.showFrom(me.Certificate, now); from.After(now) {
+	if from := certificate.From(s.verifier, me.Certificate, now); from.After(now) {
 		me.Next = &state.Next{Certificate: der, From: unixtime.Of(from)}
 	} else {
 		me.Certificate, me.Next, me.Last = der, nil, s.shown()
@@ -109,33 +80,6 @@ func (s *server) renew(ctx context.Context) (again <-chan time.Time) {
 
 // shown returns the certificate that the hub shows now, in DER.
 func (s *server) shown() []byte { return s.presented().Certificate[0] }
-
-// due reports whether a certificate of this hub is to be renewed.
-func (s *server) due(der []byte, now time.Time) bool {
-	own, err := s.verifier.Inspect(der, identity.RoleHub)
-	if err != nil {
-		return true
-	}
-	return own.Issuer != s.verifier.Trust().Newest() || now.Before(own.NotBefore) || !now.Before(own.NotBefore.Add(own.NotAfter.Sub(own.NotBefore)*2/3))
-}
-
-// maxEarly is how long before the retirement of its CA a certificate is no longer shown, at most:
-// clocks differ.
-const maxEarly = time.Hour
-
-// showFrom returns when the hub begins to show the certificate that follows der: now, or shortly
-// before the CA of der retires.
-func (s *server) showFrom(der []byte, now time.Time) time.Time {
-	own, err := s.verifier.Inspect(der, identity.RoleHub)
-	if err != nil {
-		return now
-	}
-	retires := s.verifier.Trust().Retires(own.Issuer)
-	if !retires.After(now) {
-		return now
-	}
-	return retires.Add(-min(retires.Sub(now)/10, maxEarly))
-}
 
 // untilRetirement returns how long it is until a CA of the mesh retires; a day if none does sooner.
 func (s *server) untilRetirement() time.Duration {

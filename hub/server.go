@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ztm/hub/away"
+	"ztm/hub/certificate"
 	"ztm/hub/directory"
 	"ztm/hub/forks"
 	"ztm/hub/link"
@@ -60,7 +61,7 @@ type server struct {
 
 	tls         *tls.Config
 	hubsChanged chan struct{} // holds a token when agents are to be told of other hubs; never closed
-	certificate atomic.Pointer[certificates]
+	certificate atomic.Pointer[certificate.Shown]
 	trusting    sync.Mutex       // held while a new trust list is put in force
 	handlers    inflight.Tracker // running HTTP handlers
 	legs        sync.WaitGroup   // running carry
