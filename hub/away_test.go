@@ -32,6 +32,22 @@ func TestAnEphemeralEndpointGoesWhenItHasDisconnected(t *testing.T) {
 	}
 }
 
+func TestAnEphemeralEndpointGoesAtHubsThatDidNotSeeItGo(t *testing.T) {
+	t.Parallel() // it waits, most of the time
+	hubs := several(t, 2, patient)
+	hubs = append(hubs, hubs[0].another(func(c *Config) { c.ephemeral = 2 * time.Second }, patient))
+	hubs[0].knows(hubs)
+	pod := hubs[2].device("pods").online("pod-1", ephemeral)
+	for _, h := range hubs[:2] {
+		h.sees(pod.id, true)
+	}
+	pod.Session.Close()
+	for _, h := range hubs {
+		alice := h.device("alice")
+		eventually(t, "the pod is forgotten", func() bool { return len(names(t, alice.session())) == 0 })
+	}
+}
+
 func TestAnEphemeralEndpointThatComesBackStays(t *testing.T) {
 	h := start(t, func(c *Config) { c.tidy, c.ephemeral = 10*time.Millisecond, time.Hour })
 	alice := h.device("alice").online("a")

@@ -130,6 +130,14 @@ func (h host) SetTrust(doc []byte, from identity.Subject) error {
 	return err
 }
 
+// endpointGone tells other hubs of an ephemeral endpoint that was forgotten, if all are heard: else it
+// may be attached to one of them.
+func (s *server) endpointGone(id identity.ID, recorded unixtime.Millis) {
+	if s.links.Complete() {
+		s.links.Left(id, recorded, false)
+	}
+}
+
 // getHubs is GET /v1/hubs.
 func (s *server) getHubs(w http.ResponseWriter, _ *http.Request, _ *peer, _ string) error {
 	return writeJSON(w, s.links.List())

@@ -58,6 +58,9 @@ func (s *server) renew(ctx context.Context) (again <-chan time.Time) {
 	if err == nil {
 		err = s.verifyNew(der, identity.RoleHub, s.id)
 	}
+	if err == nil && certificate.Due(s.verifier, der, now) {
+		err = answer.Errorf(answer.Unavailable, "the endpoint that was asked has not heard yet that the CA was replaced")
+	}
 	if err != nil {
 		s.refusals.Warn("renew", "cannot renew the certificate of the hub yet", "err", err)
 		return time.After(s.config.renewAgain)

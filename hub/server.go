@@ -102,6 +102,7 @@ func newServer(c Config, st *state.State, me state.Self) (*server, error) {
 	}
 	s.claims = &takeover.Claims{Directory: s.directory, Verifier: s.verifier, Log: s.log}
 	s.away = &away.Watch{Directory: s.directory, Verifier: s.verifier, Log: s.log, Since: s.since, Pause: c.ephemeral, After: c.ForgetAfter}
+	s.away.Gone = s.endpointGone
 	s.sessions = newSessions(s.directory)
 	s.signers = newSigners(signTimeout)
 	s.setCertificate(me)

@@ -16,6 +16,7 @@ import (
 	"ztm/hub/directory"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/unixtime"
 )
 
 // EphemeralAfter is the pause in which an ephemeral endpoint may connect again.
@@ -30,6 +31,10 @@ type Watch struct {
 	Since     time.Time     // when the hub has started
 	Pause     time.Duration // of ephemeral endpoints
 	After     time.Duration // of others; 0: never
+
+	// Gone is told of each ephemeral endpoint that was forgotten, and the time of its record: other
+	// hubs may not have seen that it went. It must not block.
+	Gone func(id identity.ID, recorded unixtime.Millis)
 
 	leavers leavers
 }
@@ -120,13 +125,21 @@ func (w *Watch) Forget(now time.Time) {
 
 // ForgetLeavers forgets ephemeral endpoints that did not come back.
 func (w *Watch) ForgetLeavers(now time.Time) {
-	gone := map[identity.ID]struct{}{}
+	gone, recorded := map[identity.ID]struct{}{}, map[identity.ID]unixtime.Millis{}
 	for _, id := range w.leavers.due(now, w.Pause) {
-		if e, err := w.Directory.Entry(id); err == nil && !e.Online {
-			gone[id] = struct{}{}
+		e, err := w.Directory.Entry(id)
+		if err != nil || e.Online {
+			continue
+		}
+		gone[id] = struct{}{}
+		if r, _, err := w.Verifier.InspectRecord(e.Record); err == nil {
+			recorded[id] = r.Time
 		}
 	}
 	w.forget(gone, false)
+	for id, time := range recorded {
+		w.Gone(id, time)
+	}
 }
 
 // forgetAway forgets endpoints that have been away for long.
