@@ -110,14 +110,26 @@ func closeCage(cage string, rights manifest.Rights) (why string) {
 	}
 	text, err := os.ReadFile(filepath.Join(cage, "memory.events"))
 	if err == nil {
-		for line := range strings.Lines(string(text)) {
-			if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok && n != "0" {
-				why = fmt.Sprintf("its processes held more than %d MB together", together*rights.MemoryLimit()/1e6)
-			}
+		switch {
+		case counted(text, "oom_kill") == 0:
+		case counted(text, "oom") == 0: // it was the limit of the unit, or of the machine
+			why = "the kernel ended it where memory was short"
+		default:
+			why = fmt.Sprintf("its processes held more than %d MB together", together*rights.MemoryLimit()/1e6)
 		}
 	}
 	removeCage(cage)
 	return why
+}
+
+// counted returns a number of a file of events, 0 for one that is not there.
+func counted(events []byte, key string) (n int64) {
+	for line := range strings.Lines(string(events)) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), key+" "); ok {
+			n, _ = strconv.ParseInt(value, 10, 64) // the kernel writes numbers
+		}
+	}
+	return n
 }
 
 // removeCage removes a group and ends all that is in it: what has left the session of the program,

@@ -128,7 +128,8 @@ func TestAnAppHasAGroupWithItsLimitsUntilItEnds(t *testing.T) {
 			t.Errorf("%s: %q, %v", file, got, err)
 		}
 	}
-	for events, want := range map[string]string{"oom 1\noom_kill 0\n": "", "oom 1\noom_kill 2\noom_group_kill 1\n": "more than 4 MB together"} {
+	for events, want := range map[string]string{"oom 1\noom_kill 0\n": "", "oom 1\noom_kill 2\noom_group_kill 1\n": "more than 4 MB together",
+		"max 0\noom 0\noom_kill 1\n": "memory was short"} {
 		if err := os.WriteFile(filepath.Join(cage, "memory.events"), []byte(events), 0o600); err != nil {
 			t.Fatal(err)
 		}
