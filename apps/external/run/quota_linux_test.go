@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -77,6 +78,25 @@ func TestAFileInMemoryCountsAsMemory(t *testing.T) {
 	appstest.Eventually(t, "it is too large", func() bool {
 		return strings.Contains(p.written(manifest.Rights{Memory: 1 << 20}), "larger than 4 MB") && p.written(manifest.Rights{Memory: 8 << 20}) == ""
 	})
+}
+
+func TestProcessesAndMemoryOfAllTogetherAreLimited(t *testing.T) {
+	f := newRunner(t, "family", nil)
+	f.group.every = 10 * time.Millisecond
+	if err := f.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pid := f.Status().PID
+	appstest.Eventually(t, "it has two processes", func() bool { return count(pid) == 2 })
+	for want, rights := range map[string]manifest.Rights{"it had 2 processes": {Processes: 1}, "more than 4 MB together": {Memory: 1e6}} {
+		ctx, cancel := context.WithTimeout(t.Context(), appstest.Timeout)
+		defer cancel()
+		from := f.spec
+		from.Manifest.Rights = rights
+		if why := f.tooMuch(ctx, &proc{pid: pid, from: from}); !strings.Contains(why, want) {
+			t.Errorf("%+v: %q", rights, why)
+		}
+	}
 }
 
 func TestAnAppCannotHideWhatItHasOpen(t *testing.T) {

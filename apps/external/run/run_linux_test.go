@@ -255,9 +255,35 @@ func TestAnAppEndsWhereItWouldBeAnotherByNow(t *testing.T) {
 	}
 }
 
+// ports returns how many sockets of the network this process has.
+func ports(t *testing.T) (n int) {
+	var all string
+	for _, kind := range []string{"tcp", "tcp6", "udp", "udp6"} {
+		text, err := os.ReadFile("/proc/self/net/" + kind)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		all += string(text)
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		name, _ := os.Readlink("/proc/self/fd/" + fd.Name()) // one that was closed is none
+		if inode, is := strings.CutPrefix(name, "socket:["); is && strings.Contains(all, " "+strings.TrimSuffix(inode, "]")+" ") {
+			n++
+		}
+	}
+	return n
+}
+
 func TestNothingOfAnAppIsOpenToOthers(t *testing.T) {
-	f := newRunner(t, "echo", nil)
+	f, before := newRunner(t, "echo", nil), ports(t)
 	f.echoes(t)
+	if now := ports(t); now > before {
+		t.Errorf("this process has %d ports for it", now-before)
+	}
 	dir := f.proc.dir
 	if fi, err := os.Stat(dir); err != nil || fi.Mode().Perm() != 0o700 {
 		t.Errorf("the directory of its sockets: %v, %v", fi, err)
@@ -362,6 +388,9 @@ func TestWhatAnAppTakesIsItsOwnLoss(t *testing.T) {
 			if text, next = f.Log(t.Context(), next, true); len(text) > ringSize {
 				t.Fatalf("%d bytes are kept", len(text))
 			}
+		}
+		if text, _ := f.Log(t.Context(), 0, false); len(text) > ringSize {
+			t.Errorf("%d bytes are kept", len(text))
 		}
 	})
 	if good.echoes(t); good.Status().PID != pid {
