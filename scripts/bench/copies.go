@@ -16,6 +16,7 @@ const (
 	fileCp     = "ztm file cp"
 	scpThrough = "scp through ztm"
 	inTunnel   = "bytes in a tunnel"
+	fileTunnel = "a file in a tunnel"
 )
 
 // tunnelWay moves as many bytes through a tunnel of the same mesh, and writes them nowhere: what a copy of large files is compared with.
@@ -37,6 +38,27 @@ func tunnelWay(ctx context.Context, p *path) *way {
 		}
 		return err
 	}}
+}
+
+// tunnelFileWay copies the files of a directory through a tunnel of the same mesh, one after the other: a program reads each at the exit and
+// another one writes it at the entrance. It checks nothing and keeps no mode and no time.
+func (r *run) tunnelFileWay(ctx context.Context, p *path) *way {
+	return &way{path: &path{name: fileTunnel, procs: p.procs, dir: p.dir}, copy: func(dir string) error {
+		to := filepath.Join(p.dir, "tunnelled")
+		if err := os.MkdirAll(to, 0o700); err != nil {
+			return err
+		}
+		return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			return load.File(ctx, p.address, name, filepath.Join(to, d.Name()), info.Size())
+		})
+	}, prepare: r.fresh(p.dir, "tunnelled")}
 }
 
 // copyWays copy what is at the exit to the entrance: by the file app, and by scp through `ztm nc` to an SSH server beside the exit.

@@ -64,7 +64,7 @@ func (r *run) files(ctx context.Context, _ []*path) error {
 		}
 		of := ways
 		if strings.HasPrefix(c.name, "one") && c.name != oneChanged {
-			of = append(slices.Clone(ways), tunnelWay(ctx, p))
+			of = append(slices.Clone(ways), tunnelWay(ctx, p), r.tunnelFileWay(ctx, p))
 		}
 		r.add("files: "+c.name, "ms", c.goal, times(of, dir))
 		if c.name == tenThousand {
