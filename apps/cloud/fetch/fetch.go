@@ -208,13 +208,13 @@ func (j *job) whole(ctx context.Context) error {
 	if count < 2 {
 		return nil
 	}
-	sum := sha256.New()
+	sum, buf := sha256.New(), make([]byte, piece)
 	for n := range count {
 		if !j.await(n) {
 			return nil
 		}
 		at, length := blocks.Bounds(j.Content.Size, n)
-		if _, err := io.Copy(sum, contextReader{ctx, io.NewSectionReader(j.File, at, length)}); err != nil {
+		if _, err := io.CopyBuffer(sum, contextReader{ctx, io.NewSectionReader(j.File, at, length)}, buf); err != nil {
 			return err
 		}
 	}

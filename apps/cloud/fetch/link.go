@@ -210,8 +210,8 @@ func (l *link) sendLocked(a *asked, out []byte) []byte {
 
 // receive reads the answers, in the order of the requests.
 func (l *link) receive(conn net.Conn) error {
-	r := bufio.NewReaderSize(&paced{Conn: conn, l: l}, 64<<10)
-	buf := make([]byte, 64<<10)
+	r := bufio.NewReaderSize(&paced{Conn: conn, l: l}, readAhead)
+	buf := make([]byte, piece)
 	for {
 		if _, err := r.Peek(1); err != nil {
 			if err == io.EOF && l.finished() {
@@ -233,6 +233,11 @@ func (l *link) receive(conn net.Conn) error {
 		l.answered(a)
 	}
 }
+
+const (
+	readAhead = 16 << 10        // bytes of answers; most of a block is read to where it is hashed
+	piece     = blocks.MinBlock // bytes of a block that are read, hashed and written at once
+)
 
 // paced closes the flow of a source that owes something and does not go on.
 type paced struct {
