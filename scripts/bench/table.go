@@ -65,7 +65,7 @@ const (
 )
 
 // peers are the paths of others: a row that they fail says so, and the run has not failed.
-var peers = []string{"frp stcp+tls", "chisel", rsync, syncthing, fileCp, scpThrough, inTunnel}
+var peers = []string{"frp stcp+tls", "chisel", rsync, syncthing, fileCp, scpThrough, inTunnel, fileTunnel}
 
 // columns are the paths in the order in which a row is printed.
 var columns = append([]string{"direct", plainHops, sealedHops, ztm, before, single, single + ", " + before}, peers...)
