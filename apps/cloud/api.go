@@ -83,7 +83,7 @@ func (a *App) look(r *http.Request, user string) {
 	if r.URL.Query().Get("offline") != "" {
 		return
 	}
-	if err := a.refresh(r.Context(), user); err != nil {
+	if err := a.learner.Refresh(r.Context(), user); err != nil {
 		a.log().Info("not all endpoints told what they have", "err", err)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"ztm/apps/cloud/config"
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/learn"
 	"ztm/apps/cloud/state"
 	"ztm/apps/cloud/wire"
 )
@@ -65,7 +66,7 @@ func join(t *testing.T, n *appstest.Net, user string) *member {
 	m := &member{}
 	h := n.Join("hostile", user)
 	h.Start(t, Name, func(host apps.Host) apps.App { m.Host = host; return m })
-	appstest.Eventually(t, "it is seen", func() bool { return offered(h.Self()) != "" })
+	appstest.Eventually(t, "it is seen", func() bool { return learn.Offered(Name, h.Self()) != "" })
 	return m
 }
 

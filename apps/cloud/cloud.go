@@ -24,6 +24,7 @@ import (
 	"ztm/apps/cloud/fetch"
 	"ztm/apps/cloud/give"
 	"ztm/apps/cloud/index"
+	"ztm/apps/cloud/learn"
 	"ztm/apps/cloud/load"
 	"ztm/apps/cloud/mirror"
 	"ztm/apps/cloud/news"
@@ -49,6 +50,7 @@ type App struct {
 	mirrored settings.Table[mirror.Setting]
 	index    *index.Index // nil where it could not be read; static
 	broken   error        // why
+	learner  *learn.Learner
 	fetcher  *fetch.Fetcher
 	loads    *load.Loads
 	life     context.Context // ends with the app; static
@@ -74,24 +76,13 @@ type App struct {
 	tree   *tree.Tree // nil until it is needed; guarded by treeMu
 
 	mu       sync.Mutex
-	holders  index.Holders          // has the lock of index
-	peers    map[identity.ID]*known // guarded by mu
-	suspects map[string]bool        // files that are looked into, by name; guarded by mu
-	mirrors  map[string]*mirroring  // by name; guarded by mu
-	still    time.Duration          // how long a change has to stand still; 0 is mirror.StandStill
+	suspects map[string]bool       // files that are looked into, by name; guarded by mu
+	mirrors  map[string]*mirroring // by name; guarded by mu
+	still    time.Duration         // how long a change has to stand still; 0 is mirror.StandStill
 
 	// Of tests:
 	now  func() time.Time // the clock of the trash
 	disk *rooted.Disk     // that the local directory is on; nil: the one that it is; guarded by treeMu
-}
-
-// known is what is known of a peer's index.
-type known struct {
-	offer string // when it was asked last
-	epoch string
-	next  uint64
-
-	asking sync.Mutex // held while it is asked
 }
 
 var _ apps.App = (*App)(nil)
@@ -101,17 +92,18 @@ func New(h apps.Host) apps.App {
 	a := &App{now: time.Now, host: h, settings: settings.Value[config.Config]{State: h.State, Check: (*config.Config).Check},
 		rules:    rule.New(h.State),
 		mirrored: settings.Table[mirror.Setting]{State: h.State, Prefix: "mirror/", Check: checkMirror}, mirrors: map[string]*mirroring{},
-		peers: map[identity.ID]*known{}, suspects: map[string]bool{},
-		hints: limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
+		suspects: map[string]bool{},
+		hints:    limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
 	a.life, a.end = context.WithCancel(context.Background())
 	a.index, a.broken = index.Load(h.State, h.Notary)
 	if c, err := a.settings.Get(); err == nil { // otherwise each use of it says why
 		a.configured(c, c)
 	}
+	a.learner = learn.New(learn.Config{Name: Name, Mesh: h.Mesh, Index: a.index, Log: h.Log})
 	a.fetcher = fetch.New(fetch.Config{Open: a.openBlocks, Blocks: blocksAtATime})
 	a.loads = load.New(load.Config{Life: a.life, Begin: a.begin, Files: filesAtATime, Waiting: filesWaiting, Text: state.Explain})
 	a.noter.Index = a.index
-	a.news = news.New(news.Config{Name: Name, Index: a.index, Host: h, Others: a.others, Reader: a.reader})
+	a.news = news.New(news.Config{Name: Name, Index: a.index, Host: h, Others: a.learner.Others, Reader: a.reader})
 	return a
 }
 
@@ -184,9 +176,7 @@ func (a *App) shut() {
 
 // Left implements [apps.App]. The mesh has ended their flows.
 func (a *App) Left(gone func(apps.Peer) bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	clear(a.peers) // who is asked again tells what it holds again
+	a.learner.Forget()
 }
 
 // Serve implements [apps.App].

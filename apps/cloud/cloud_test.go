@@ -14,6 +14,7 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/config"
+	"ztm/apps/cloud/learn"
 	"ztm/apps/cloud/load"
 	"ztm/apps/cloud/state"
 )
@@ -42,7 +43,7 @@ func (p *place) start() {
 	p.t.Helper()
 	app, stop := p.host.Start(p.t, "cloud", New)
 	p.app, p.stop = app.(*App), stop
-	appstest.Eventually(p.t, "others see that it has a cloud", func() bool { return offered(p.host.Self()) != "" })
+	appstest.Eventually(p.t, "others see that it has a cloud", func() bool { return learn.Offered(Name, p.host.Self()) != "" })
 }
 
 func (p *place) call(method, path string, in, out any) error {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"slices"
 	"time"
@@ -47,7 +48,7 @@ const attempts = 3
 
 // online returns the endpoints that are online.
 func (a *App) online(ctx context.Context) map[identity.ID]bool {
-	list, err := a.others(ctx)
+	list, err := a.learner.Others(ctx)
 	if err != nil {
 		a.log().Debug("it is not known who is online", "err", err)
 	}
@@ -137,7 +138,7 @@ func (a *App) claim(row index.Row) (release func(), err error) {
 
 // sources returns the endpoints that have told that they hold a file, and are online.
 func (a *App) sources(row index.Row, online map[identity.ID]bool) (ids []identity.ID) {
-	for _, id := range a.index.Holders(&a.holders, row.User, row.Path) {
+	for _, id := range a.learner.Holders(row.User, row.Path) {
 		if online[id] {
 			ids = append(ids, id)
 		}
@@ -274,4 +275,13 @@ func (a *App) open(name string) (*os.File, error) {
 		return nil, answer.Errorf(answer.NotFound, "%s: %s", name, state.Explain(err))
 	}
 	return f, nil
+}
+
+// openBlocks opens a flow for blocks.
+func (a *App) openBlocks(ctx context.Context, id identity.ID) (net.Conn, error) {
+	conn, err := a.host.Mesh.Open(ctx, id, Name+"/blocks", nil)
+	if err != nil {
+		return nil, err
+	}
+	return a.down.Conn(conn), nil
 }

@@ -25,7 +25,7 @@ var _ mirror.Cloud = mirrored{}
 func (a mirrored) Changed() <-chan struct{} { return a.index.Changed() }
 
 // Refresh asks; who does not answer now says so later.
-func (a mirrored) Refresh(ctx context.Context, user string) { a.refresh(ctx, user) }
+func (a mirrored) Refresh(ctx context.Context, user string) { a.learner.Refresh(ctx, user) }
 
 func (a mirrored) Root(user, path string) (*rooted.Dir, error) {
 	t, err := a.local()

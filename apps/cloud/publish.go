@@ -81,7 +81,7 @@ func (a *App) remember(ctx context.Context) {
 		return
 	}
 	a.remembered.Do(func() {
-		if err := a.refresh(ctx, a.author().User); err != nil {
+		if err := a.learner.Refresh(ctx, a.author().User); err != nil {
 			a.log().Info("not all endpoints told what they know of the files here", "err", err)
 		}
 	})

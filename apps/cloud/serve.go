@@ -140,7 +140,7 @@ func (a *App) serveChanged(_ context.Context, f apps.Flow) {
 		return
 	}
 	conn.Close()
-	if err := a.pull(a.life, p.ID, "", true); err != nil {
+	if err := a.learner.Pull(a.life, p.ID, "", true); err != nil {
 		a.log().Debug("a peer's news did not come", "peer", p.ID, "err", err)
 	}
 }

@@ -86,7 +86,7 @@ func (a *App) known(t *tree.Tree, path string, info fs.FileInfo) bool {
 // file describes a published file.
 func (a *App) file(t *tree.Tree, r index.Row) File {
 	f := File{Path: r.Name(), Size: r.Size, Time: r.Time.Time(), Hash: hex.EncodeToString(r.Content[:]), Shared: r.Readers.Text()}
-	f.Sources = len(a.index.Holders(&a.holders, r.User, r.Path))
+	f.Sources = len(a.learner.Holders(r.User, r.Path))
 	if r.Held == index.All {
 		f.Sources++
 	}
@@ -169,7 +169,7 @@ func (a *App) describe(name string) (*Described, error) {
 	} else if _, have, _, _ := a.fetcher.Serve(blocks.Hash(k.Hash)); have != nil {
 		d.Here = have.Count()
 	}
-	for _, id := range a.index.Holders(&a.holders, user, path) {
+	for _, id := range a.learner.Holders(user, path) {
 		d.Holders = append(d.Holders, string(id))
 	}
 	return d, nil

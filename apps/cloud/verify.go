@@ -188,7 +188,7 @@ func (a *App) only(t *tree.Tree, r index.Row) bool {
 	if is, _ := a.state(t, r); r.Deleted || is == state.Changed {
 		return true
 	}
-	return r.Held == index.All && len(a.index.Holders(&a.holders, r.User, r.Path)) == 0
+	return r.Held == index.All && len(a.learner.Holders(r.User, r.Path)) == 0
 }
 
 func (a *App) eraseFile(t *tree.Tree, r index.Row) error {
