@@ -229,15 +229,15 @@ func TestManyDeletionsWaitForAPerson(t *testing.T) {
 	var n appstest.Net
 	a, b := newMirror(t, &n, "a", bothWays), newMirror(t, &n, "b", bothWays)
 	for i := range 20 {
-		a.write(fmt.Sprintf("docs/%d", i), []byte(fmt.Sprint(i)))
-	}
-	for i := range 20 {
-		b.has(fmt.Sprintf("docs/%d", i), fmt.Sprint(i))
-	}
-	for i := range 15 {
-		if err := os.Remove(a.file("alice", fmt.Sprintf("docs/%d", i))); err != nil {
-			t.Fatal(err)
+		path := fmt.Sprintf("docs/%d", i)
+		if i < 15 {
+			path = fmt.Sprintf("docs/many/%d", i)
 		}
+		a.write(path, []byte(fmt.Sprint(i)))
+	}
+	appstest.Eventually(t, "the other has them", func() bool { return len(b.contents()) == 20 })
+	if err := os.Rename(a.file("alice", "docs/many"), a.file("alice", "elsewhere")); err != nil { // all in one moment
+		t.Fatal(err)
 	}
 	appstest.Eventually(t, "they are held", func() bool { return len(a.mirror().Held) == 15 })
 	if len(b.contents()) != 20 {

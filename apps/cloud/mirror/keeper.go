@@ -159,6 +159,7 @@ func (m *Keeper) Run(ctx context.Context) {
 	}()
 	blind := false
 	asked := time.Time{}
+	m.first()
 	for ctx.Err() == nil {
 		changed := m.Cloud.Changed()
 		if now := time.Now(); now.Sub(asked) >= askPause {
@@ -183,6 +184,19 @@ func (m *Keeper) Run(ctx context.Context) {
 			w = nil
 		}
 	}
+}
+
+// first looks at what is here before others are asked, who may take their time: what it is, and since when, is known
+// then. Nothing is done about it.
+func (m *Keeper) first() {
+	found, _, err := m.scan()
+	if err == nil {
+		_, _, _, err = m.compare(found, time.Now())
+	}
+	m.passed(err, false)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.looked, m.files = err == nil, len(found.Files)
 }
 
 // passed notes how a look has ended.

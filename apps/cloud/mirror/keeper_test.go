@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,6 +50,45 @@ func TestAConfirmationIsForTheDeletionsOfThatTimeAlone(t *testing.T) {
 			t.Errorf("plan %d: %d are held, %d go, %v", i, len(p.Held), len(p.Actions), err)
 		}
 	}
+}
+
+// asking is a cloud whose peers do not answer.
+type asking struct {
+	fixed
+	asked chan struct{} // closed when they are asked
+}
+
+func (a asking) Changed() <-chan struct{} { return nil }
+
+func (a asking) Refresh(ctx context.Context, _ string) {
+	close(a.asked)
+	<-ctx.Done()
+}
+
+func TestWhatIsHereIsKnownWhileOthersAreAsked(t *testing.T) {
+	a := asking{fixed{dir: t.TempDir()}, make(chan struct{})}
+	root, err := rooted.Open(a.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	mark, err := SetMark(root, "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(a.dir, "x"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	m := New(Config{Cloud: a, Mode: Mode{Up: true, Down: true}, Mark: mark})
+	ended := make(chan struct{})
+	go func() { m.Run(ctx); close(ended) }() // awaited below
+	<-a.asked
+	if s := m.State(); !s.Looked || s.Files != 1 || s.Err != nil {
+		t.Errorf("while others are asked it is %+v", s)
+	}
+	cancel()
+	<-ended
 }
 
 func TestAFileIsKnownInTheFormThatTheDiskHasMadeOfItsName(t *testing.T) {
