@@ -3,16 +3,12 @@ package cli
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -110,6 +106,14 @@ func common(results []cloud.Result) string {
 
 // download fetches what is at or below a path, and shows how that goes.
 func (k *client) download(ctx context.Context, path, to string, detach bool) error {
+	var out *target
+	if to != "" && to != "-" && !detach { // first: nobody waits for a file and hears then that it cannot be written
+		var err error
+		if out, err = create(to); err != nil {
+			return err
+		}
+		defer out.discard()
+	}
 	var begun cloud.Started
 	if err := k.ask(ctx, http.MethodPost, "downloads", cloud.Named{Path: path}, &begun); err != nil {
 		return err
@@ -138,7 +142,7 @@ func (k *client) download(ctx context.Context, path, to string, detach bool) err
 		return &apps.ExitError{Status: 1}
 	}
 	if to != "" {
-		return k.get(ctx, path, to)
+		return k.get(ctx, path, out)
 	}
 	fmt.Fprintf(k.Stderr(), "Fetched to %s\n", apps.Printable(begun.Place))
 	return nil
@@ -192,8 +196,8 @@ func (k *client) cancel(ctx context.Context, id string) error {
 	return k.ask(ctx, http.MethodDelete, "downloads/"+url.PathEscape(id), nil, &d)
 }
 
-// get writes the content of a file that the agent has.
-func (k *client) get(ctx context.Context, path, to string) error {
+// get writes the content of a file that the agent has; nil is standard output.
+func (k *client) get(ctx context.Context, path string, to *target) error {
 	ep, err := k.Endpoint(ctx)
 	if err != nil {
 		return err
@@ -203,51 +207,9 @@ func (k *client) get(ctx context.Context, path, to string) error {
 		return err
 	}
 	defer conn.Close()
-	if to == "-" {
+	if to == nil {
 		_, err = io.Copy(k.Stdout(), conn)
 		return err
 	}
-	return replace(to, conn)
-}
-
-// replace writes a file that takes its name when it is complete. What is there and is no file, such as
-// a device, is written to as it is.
-func replace(to string, from io.Reader) error {
-	st, err := os.Stat(to)
-	if err == nil && !st.Mode().IsRegular() {
-		f, err := os.OpenFile(to, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(f, from)
-		return errors.Join(err, f.Close())
-	}
-	if real, err := filepath.EvalSymlinks(to); err == nil {
-		to = real
-	}
-	temp := filepath.Join(filepath.Dir(to), ".ztm-"+rand.Text()+".part")
-	perm := fs.FileMode(0o666)
-	if st != nil {
-		perm = st.Mode().Perm() // from the beginning: who has opened a file goes on reading it
-	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
-	if err != nil {
-		return err
-	}
-	if st != nil {
-		err = f.Chmod(perm) // without the umask
-	}
-	if err == nil {
-		_, err = io.Copy(f, from)
-	}
-	if err == nil && st != nil {
-		err = f.Sync() // or a loss of power takes the old content and the new one
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(temp, to)
-	}
-	if err != nil {
-		os.Remove(temp)
-	}
-	return err
+	return to.fill(conn)
 }

@@ -82,13 +82,20 @@ func TestWhatAFileHasNoLongerIsSentAsZerosThatDoNotCount(t *testing.T) {
 
 func TestACopyTakesItsNameWhenItIsComplete(t *testing.T) {
 	to := write(t, filepath.Join(t.TempDir(), "x"), "old")
-	if err := replace(to, io.MultiReader(strings.NewReader("ne"), iotest.ErrReader(errors.New("reset")))); err == nil {
+	replace := func(from io.Reader) error {
+		f, err := create(to)
+		if err != nil {
+			return err
+		}
+		return f.fill(from)
+	}
+	if err := replace(io.MultiReader(strings.NewReader("ne"), iotest.ErrReader(errors.New("reset")))); err == nil {
 		t.Error("what was cut is no error")
 	}
 	if b, _ := os.ReadFile(to); string(b) != "old" {
 		t.Errorf("after a copy that was cut it has %q", b)
 	}
-	if err := replace(to, strings.NewReader("new")); err != nil {
+	if err := replace(strings.NewReader("new")); err != nil {
 		t.Fatal(err)
 	}
 	if b, _ := os.ReadFile(to); string(b) != "new" {
