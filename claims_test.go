@@ -52,22 +52,22 @@ func TestEachEndpointOfAUserIsJudgedByItself(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")
 	w.join("office", "alice")
-	w.ztm("office", "terminal", "config", "--add-user", "bob")
+	w.ztm("office", "terminal", "config", "--add-user", "bob", "--add-user", "carol")
 	w.ztm("office", "script", "config", "--add-user", "bob")
 	laptop := w.intruderAdmitted("bob", time.Now().Add(-time.Hour))
 	phone := w.intruderAdmitted("bob", time.Now().Add(48*time.Hour)) // later than the eviction below reaches
-	grant := func() {
+	grant := func(more ...policy.Grant) {
 		w.setPolicy("root", func(s *policy.Source) {
-			s.Mode, s.Users["bob"] = policy.Enforce, policy.User{}
+			s.Mode, s.Users["bob"], s.Users["carol"] = policy.Enforce, policy.User{}, policy.User{}
 			s.Endpoints["laptop"], s.Endpoints["phone"] = policy.Endpoint{ID: laptop.id}, policy.Endpoint{ID: phone.id}
 			bob := []policy.Who{{Name: "bob", Added: unixtime.Of(time.Now())}}
-			s.Grants = []policy.Grant{
+			s.Grants = append([]policy.Grant{
 				{Name: "laptop", Who: bob, To: []string{"terminal"}, At: []string{"*"}, From: []string{"laptop"}},
 				{Name: "phone", Who: bob, To: []string{"script"}, At: []string{"*"}, From: []string{"phone"}},
-			}
+			}, more...)
 		})
 	}
-	grant()
+	grant(policy.Grant{Name: "carol", Who: []policy.Who{{Name: "carol", Added: 1}}, To: []string{"terminal"}, At: []string{"*"}, From: []string{"*"}})
 	w.until("it is enforced", func() error { return w.enforced("office", 1) })
 	shell, script := way{path: "terminal/shell"}, way{path: "script/run"}
 	office := w.endpointOf("office")
@@ -86,9 +86,18 @@ func TestEachEndpointOfAUserIsJudgedByItself(t *testing.T) {
 			}
 		}
 	}
-	w.setPolicy("root", func(s *policy.Source) { s.Users["carol"] = policy.User{} })
-	w.until("another version is in force", func() error { return w.enforced("office", 2) })
+	_, other := open(t, w.intruder("carol").session(t, office), shell)
+	grant()
+	w.until("another version has cut what it takes away", func() error {
+		select {
+		case <-other:
+			return w.enforced("office", 2)
+		default:
+			return errors.New("it runs")
+		}
+	})
 	for who, ended := range ends {
+		open(t, sessions[who], way{path: "nothing"}) // what was cut is known before this is answered
 		select {
 		case <-ended:
 			t.Errorf("a change ended what the %s still has", who)

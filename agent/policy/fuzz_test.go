@@ -54,8 +54,19 @@ func includes(to, app, name string) bool {
 	return isAll && strings.HasSuffix(below, "/") && strings.HasPrefix(name, below)
 }
 
+// parts are slices of which a part is missing, empty or null: none of them may stop an endpoint.
+var parts = []string{`{}`, `{"mode":"enforce","groups":null,"places":null,"grants":null}`,
+	`{"grants":[{}]}`, `{"grants":[{"who":[],"to":[],"from":[]}]}`, `{"grants":[{"who":[{}],"to":[""],"from":[""]}]}`,
+	`{"grants":[{"name":"g","who":[{"name":"ann","added":1}],"to":["tunnel/tcp/db"]}]}`,
+	`{"grants":[{"name":"g","who":[{"name":"group:none"}],"to":["tunnel"],"from":["label:none"]}]}`,
+	`{"grants":[{"name":"g","who":[{"name":"group:g"}],"to":["proxy/"],"from":["*"]}],"groups":{"g":{}}}`,
+	`{"places":{"label:x":null},"grants":[{"name":"g","who":[{"name":"*"}],"to":["tunnel/*"],"from":["label:x"]}]}`}
+
 func FuzzDecide(f *testing.F) {
-	for seed := range uint64(20) {
+	for _, doc := range parts {
+		f.Add([]byte(doc), "ann", string(idOf(1)), "tunnel", "tcp/db", int64(1))
+	}
+	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 4))
 		doc, err := json.Marshal(someSource(r).Slice(&policy.Signed{}, idOf(r.IntN(4)), []string{"group:g1", "label:x"}))
 		if err != nil {

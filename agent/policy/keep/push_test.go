@@ -301,6 +301,10 @@ func TestASliceIsTakenFromRootAlone(t *testing.T) {
 		if err := office.takeBoth(give); err != nil || office.Version() != head.Version || !office.status().InForce {
 			t.Errorf("its own slice: %v, version %d", err, office.Version())
 		}
+		before := given{Head: old.Document, Body: slice(old, office)}
+		if err := office.takeBoth(before); office.Version() != head.Version || !office.status().InForce {
+			t.Errorf("the version before, with its slice, has taken the place of the newest: %v, version %d", err, office.Version())
+		}
 	})
 }
 

@@ -125,6 +125,59 @@ func TestASliceIsGoodForItsHeadItsEndpointAndItsCAAlone(t *testing.T) {
 	if !newer.Newer(head) || head.Newer(newer) || head.Newer(head) || !head.Newer(nil) {
 		t.Error("a higher version does not count as newer")
 	}
+	twin := head.Head
+	twin.Source = Sum([]byte("another"))
+	same, err := twin.Sign(ca, trust)
+	if err != nil || same.Newer(head) == head.Newer(same) {
+		t.Errorf("of two heads of one version not the same one counts everywhere: %v", err)
+	}
+}
+
+// A holder signs what it has cut: whatever went wrong there, an empty list does not come to mean all.
+func TestASliceWithAGrantOfWhichAListIsEmptyIsRefused(t *testing.T) {
+	s := example()
+	ca, trust, head := signed(t, s)
+	for list, empty := range map[string]func(*Given){
+		"who": func(g *Given) { g.Who = nil }, "to": func(g *Given) { g.To = []string{} }, "from": func(g *Given) { g.From = nil },
+	} {
+		out := s.Slice(head, db, nil)
+		empty(&out.Grants[0])
+		doc, err := out.Sign(ca)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenSlice(trust, head, db, doc); !errors.Is(err, ErrSource) {
+			t.Errorf("%s is empty: %v", list, err)
+		}
+	}
+}
+
+// A stolen key of the CA before, which the mesh takes for a while after it was replaced, makes no slice
+// of a head that the new CA has signed.
+func TestASliceIsOfTheCAThatSignedItsHead(t *testing.T) {
+	s := example()
+	m := identitytest.New(t, time.Now())
+	next, err := m.CA.Successor(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := m.Trust.Rotate(m.CA, next, time.Now().Add(time.Hour), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := Head{Mesh: trust.Mesh(), Version: 1, Issued: unixtime.Of(time.Now()), Source: Sum(nil)}.Sign(next, trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ca, good := range map[*identity.CA]bool{next: true, m.CA: false} {
+		doc, err := s.Slice(head, db, nil).Sign(ca)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenSlice(trust, head, db, doc); (err == nil) != good {
+			t.Errorf("signed by the CA of the head: %v: %v", good, err)
+		}
+	}
 }
 
 func FuzzSlice(f *testing.F) {
