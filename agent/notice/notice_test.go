@@ -66,8 +66,8 @@ func TestWhatHappensIsToldOnce(t *testing.T) {
 		n.Use(Settings{Command: []string{"/bin/true"}})
 		want("what was there before is no news")
 		p.eps[0].Online, p.eps[1].Online = false, true
-		p.evicted = append(p.evicted, identity.Eviction{User: "eve", Reason: "lost phone"})
-		want("things change", "evicted eve", "endpoint-down nas", "endpoint-up box")
+		p.evicted = append(p.evicted, identity.Eviction{User: "eve", Reason: "lost phone"}, identity.Eviction{User: "gil"}, identity.Eviction{ID: "x", Name: "tv", Owner: "ann"})
+		want("things change", "evicted eve", "evicted gil", "evicted tv", "endpoint-down nas", "endpoint-up box")
 		want("nothing changes")
 		p.eps[0].Online = true
 		want("it comes back", "endpoint-up nas")
@@ -111,6 +111,22 @@ func TestWhatHappensIsToldOnce(t *testing.T) {
 			t.Errorf("%d notices wait", got)
 		}
 	})
+}
+
+func TestAnEvictionIsToldWithItsReasonWhereThereIsOne(t *testing.T) {
+	p := &place{ends: time.Now().Add(30 * 24 * time.Hour)}
+	n := newTeller(p)
+	n.Use(Settings{Command: []string{"/bin/true"}})
+	n.look(t.Context())
+	p.evicted = []identity.Eviction{{User: "eve", Reason: "lost phone: twice"}, {User: "gil"}, {ID: "x", Name: "tv", Owner: "ann"}}
+	n.look(t.Context())
+	var got []string
+	for len(n.queue) > 0 {
+		got = append(got, (<-n.queue).Text)
+	}
+	if want := []string{"eve was evicted: lost phone: twice", "gil was evicted", "tv was evicted"}; !slices.Equal(got, want) {
+		t.Errorf("told: %q, want %q", got, want)
+	}
 }
 
 func TestTheUseOfAGroupIsToldOnceOfEachUser(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	signed "ztm/tunnel/identity/policy"
 	"ztm/tunnel/unixtime"
@@ -62,6 +64,45 @@ func TestASourceThatComesLateTakesThePlaceOfNoNewerOne(t *testing.T) {
 		var doc []byte
 		if _, err := two.State.Load(stateAll, &doc); err != nil || two.Head().Version != 2 || signed.Sum(doc) != two.Head().Source {
 			t.Errorf("on disk is the source of another head than version %d: %v", two.Head().Version, err)
+		}
+	})
+}
+
+// A holder may have made another version meanwhile, and any of them may be wrong: the head that is in
+// force says which source it is of.
+func TestASourceThatIsNotTheHeadsIsNeitherTakenNorGiven(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		one, two := m.join("root", "root"), m.join("spare", "root")
+		var wrong atomic.Bool
+		wrong.Store(true)
+		other := empty()
+		if err := put(0, "mallory")(other); err != nil {
+			t.Fatal(err)
+		}
+		doc, err := other.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		two.Ask = func(ctx context.Context, to identity.ID, method, path string, body []byte) (*http.Response, error) {
+			if path != PathSource || !wrong.Load() {
+				return two.ask(ctx, to, method, path, body)
+			}
+			w := httptest.NewRecorder()
+			answer.JSON(w, given{Head: one.Head().Document, Body: doc})
+			return w.Result(), nil
+		}
+		one.propose(put(0, "bob"))
+		eventually(t, "the other holder knows of it", func() bool { return two.Head() != nil })
+		if s, _, err := two.Source(); err == nil || two.lets("mallory") {
+			t.Errorf("it is taken: %+v", s)
+		}
+		wrong.Store(false)
+		eventually(t, "the other holder has it", func() bool { return two.lets("bob") })
+		if err := one.State.Save(stateAll, doc); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := two.ask(t.Context(), one.peer.ID, http.MethodGet, PathSource, nil); answer.CodeOf(err) != answer.Conflict {
+			t.Errorf("it is given: %v", err)
 		}
 	})
 }

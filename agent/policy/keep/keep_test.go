@@ -281,6 +281,19 @@ func TestAnEndOrARemovalIsLookedAtWithinFiveSeconds(t *testing.T) {
 		if office.judged == before {
 			t.Error("nobody has looked at what runs")
 		}
+		before = office.judged
+		m.mu.Unlock()
+		root.propose(func(s *signed.Source) error { s.Groups["ops"] = signed.Group{Members: []signed.Member{}}; return nil })
+		removed := time.Now()
+		eventually(t, "what runs is looked at when a member was removed", func() bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return office.judged > before
+		})
+		m.mu.Lock()
+		if late := time.Since(removed); late > 5*time.Second {
+			t.Errorf("it was looked at after %v", late)
+		}
 	})
 }
 
