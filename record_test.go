@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -55,6 +57,9 @@ func TestAChangeIsInTheAuditLogInTheWordsOfItsCommand(t *testing.T) {
 	w.write("script.sh", "true\n")
 	w.try("mallory", "script", w.path("script.sh"), "--ep", "ep-root")
 	w.audited("root", "a refusal", func(l audit.Line) bool { return l.User == "mallory" })
+	hub := w.membership("root").Hubs[0]
+	w.ztm("root", "invite", "dave", "--permit", w.path("dave.json"))
+	w.try("root", "script", w.path("script.sh"), "--ep", "ep-eve") // its name is known from now on
 	for _, tt := range []struct{ typed, detail string }{
 		{"label --add kind=till", "kind=till"},
 		{"tunnel open outbound tcp/db --targets 127.0.0.1:1", ""},
@@ -80,8 +85,12 @@ func TestAChangeIsInTheAuditLogInTheWordsOfItsCommand(t *testing.T) {
 		{"group add ops carol --reason holiday", "reason: holiday"},
 		{"policy label ep-eve kind=till", "add kind=till"},
 		{"policy direct lan", "lan"},
+		{"forget ep-eve", ""},
+		{"set hubs " + hub, ""},
+		{"revoke token " + w.tokens("root")[0].ID, ""},
 		{"evict ep ep-eve2 --reason lost", "ep-eve2"},
 		{"evict eve", ""},
+		{"rotate root --permit " + w.path("new.json"), ""},
 	} {
 		before := w.audit("root")
 		if _, errs, status := w.try("root", strings.Fields(tt.typed)...); (status != 0) != (tt.typed == "audit forget nobody") {
@@ -106,6 +115,64 @@ func TestAChangeIsInTheAuditLogInTheWordsOfItsCommand(t *testing.T) {
 	if out := w.ztm("root", "audit"); strings.Contains(out, "forget mallory") {
 		t.Errorf("whose lines were dropped is in the log:\n%s", out)
 	}
+}
+
+// Nobody is a member, or is one no longer, without a line at the endpoint that has done it: the device
+// that joins and leaves, and the endpoint of root that has let it in by a token.
+func TestWhoJoinsAndWhoLeavesIsInTheAuditLog(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.ztm("root", "invite", "bob", "--permit", w.path("bob.json"))
+	w.startAgent("bob")
+	w.ztm("bob", "join", "demo", "--as", "ep-bob", "--permit", w.path("bob.json"))
+	w.connected("bob")
+	bob := w.endpointOf("bob")
+	in := w.audited("root", "who was let in", func(l audit.Line) bool { return l.Event == audit.Admitted })
+	if in.User != "bob" || in.PeerID != bob || in.Target != "ep-bob" || in.Result != audit.OK {
+		t.Errorf("who was let in: %+v", in)
+	}
+	if first := w.audit("bob")[0]; first.Event != audit.Settings || first.Target != "join" || first.User != "bob" {
+		t.Errorf("the first line: %+v", first)
+	}
+	w.ztm("bob", "audit", "config", "--file", "on")
+	w.ztm("bob", "leave", "demo")
+	b, err := os.ReadFile(filepath.Join(w.path("bob"), "audit", "demo.jsonl"))
+	if err != nil || !strings.Contains(string(b), `"event":"settings","result":"ok","user":"bob","target":"leave"`) {
+		t.Errorf("the file has nothing of who has left: %v: %s", err, b)
+	}
+}
+
+func TestWhatAnotherUserAsksOfAnEndpointsSettingsAndItsPolicyIsInTheAuditLog(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("office", "alice")
+	w.join("bob", "bob")
+	w.try("bob", "ep", "ep-office", "terminal", "config", "--add-user", "bob")
+	no := w.audited("office", "who may not manage it", func(l audit.Line) bool { return l.User == "bob" })
+	if no.Event != audit.Refused || no.Result != audit.No || no.Reason != audit.Denied || no.Target != "manage" {
+		t.Errorf("who may not manage it: %+v", no)
+	}
+	ask := func() (status int, errs string) {
+		_, errs, status = w.try("root", "who-can", "reach", "ep-office", "terminal")
+		return status, errs
+	}
+	if status, errs := ask(); status != 0 {
+		t.Fatalf("root asks who can: %s", errs)
+	}
+	w.audited("office", "who has asked", func(l audit.Line) bool {
+		return l.Event == audit.Flow && l.App == "policy" && l.User == "root" && l.Target == "read terminal"
+	})
+	w.until("root asks too often", func() error {
+		for range 20 {
+			if status, errs := ask(); status != 0 && strings.Contains(errs, "too often") {
+				return nil
+			}
+		}
+		return errors.New("it is answered each time")
+	})
+	w.audited("office", "who asks too often", func(l audit.Line) bool {
+		return l.Event == audit.Refused && l.Result == audit.No && l.Reason == audit.Limited && l.App == "policy" && l.User == "root" && l.Rule != ""
+	})
 }
 
 func TestATerminalIsInTheAuditLogWhileItRuns(t *testing.T) {
@@ -170,7 +237,7 @@ func TestThePageOfThePolicyHasEachFieldOfTheAuditLog(t *testing.T) {
 			t.Errorf("docs/policy.md has no row of the field %s", name)
 		}
 	}
-	events := []audit.Event{audit.Flow, audit.Opened, audit.Running, audit.Refused, audit.Merged, audit.Settings, audit.Policy, audit.Trust, audit.Forgot, audit.Dropped, audit.Alive}
+	events := []audit.Event{audit.Flow, audit.Opened, audit.Running, audit.Refused, audit.Merged, audit.Settings, audit.Admitted, audit.Policy, audit.Trust, audit.Forgot, audit.Dropped, audit.Alive}
 	reasons := []audit.Reason{audit.Denied, audit.NotFound, audit.Limited, audit.Unavailable, audit.BadRequest, audit.Evicted, audit.Gone, audit.Cut, audit.Failed, audit.WouldRefuse}
 	for _, e := range events {
 		if !strings.Contains(string(page), "`"+string(e)+"`") {

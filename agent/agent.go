@@ -299,6 +299,7 @@ func (a *Agent) begin(name string, row authority.Row) error {
 		return context.Cause(a.life)
 	}
 	a.meshes[name] = m
+	m.audit.Add(m.act("join"))
 	a.startLocked(m)
 	a.log.Info("joined", "mesh", name, "as", row.Name)
 	return nil
@@ -321,7 +322,8 @@ func (a *Agent) Leave(ctx context.Context, name string) error {
 	a.mu.Lock()
 	delete(a.meshes, name)
 	a.mu.Unlock()
-	m.stop() // first, or it would register again
+	m.audit.Add(m.act("leave")) // for where the log goes: what is in memory ends with the mesh
+	m.stop()                    // first, or it would register again
 	if err := os.RemoveAll(apps.Dir(a.config.Data, name, "")); err != nil {
 		a.log.Warn("files of apps stay", "mesh", name, "err", err)
 	}

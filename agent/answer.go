@@ -26,10 +26,11 @@ import (
 func (m *mesh) answer(w http.ResponseWriter, r *http.Request, peer identity.Subject) {
 	switch path := r.URL.Path; {
 	case strings.HasPrefix(path, seal.PathAPI):
-		if peer.User != m.authority.User() && !m.readsPolicy(r, peer) {
-			answer.Fail(w, m.log, answer.Errorf(answer.Denied, "endpoint %s belongs to user %s: user %s may not manage it",
-				m.Self().Name, m.authority.User(), peer.User))
-			return
+		if peer.User != m.authority.User() {
+			if err := m.readsPolicy(r, peer); err != nil {
+				answer.Fail(w, m.log, err)
+				return
+			}
 		}
 		m.serveManagement(w, r, peer)
 	case path == seal.PathPing:
@@ -45,14 +46,20 @@ func (m *mesh) answer(w http.ResponseWriter, r *http.Request, peer identity.Subj
 	}
 }
 
-// readsPolicy reports whether a peer of another user asks who can reach what here, and may. That it
-// did is recorded.
-func (m *mesh) readsPolicy(r *http.Request, peer identity.Subject) bool {
-	if !m.policy.Reads(r, strings.TrimPrefix(r.URL.Path, seal.PathAPI), peers.PeerOf(peer), peer.User == rootUser) {
-		return false
+// readsPolicy returns nil if a peer of another user asks who can reach what here, and may. What others
+// ask is recorded, and so is that they were refused.
+func (m *mesh) readsPolicy(r *http.Request, peer identity.Subject) error {
+	l := audit.Line{Event: audit.Flow, Result: audit.OK, User: peer.User, PeerID: peer.ID, App: "policy", Target: "read " + r.URL.Query().Get("target")}
+	reads, err := m.policy.Reads(r, strings.TrimPrefix(r.URL.Path, seal.PathAPI), peers.PeerOf(peer), peer.User == rootUser)
+	if !reads {
+		l.App, l.Target = "", "manage"
+		err = answer.Errorf(answer.Denied, "endpoint %s belongs to user %s: user %s may not manage it", m.Self().Name, m.authority.User(), peer.User)
 	}
-	m.auditFlow(audit.Line{Event: audit.Flow, Result: audit.OK, User: peer.User, PeerID: peer.ID, App: "policy", Target: "read " + r.URL.Query().Get("target")})
-	return true
+	if err != nil {
+		l.Event, l.Result, l.Reason, l.Rule = audit.Refused, audit.No, audit.ReasonOf(err), err.Error()
+	}
+	m.auditFlow(l)
+	return err
 }
 
 // serveManagement answers a request of an endpoint of this endpoint's own user.

@@ -48,17 +48,18 @@ func (a *Agent) routes() http.Handler {
 			h(m, w, r)
 		})
 	}
-	// What belongs to an endpoint is recorded there.
+	reads := func(path string, h func(*mesh, http.ResponseWriter, *http.Request)) { inMesh("GET "+path, h) }
+	// Each change is recorded. Of what belongs to an endpoint that is done there, in serveEndpoint.
 	change := func(pattern string, h func(*mesh, http.ResponseWriter, *http.Request)) {
 		inMesh(pattern, func(m *mesh, w http.ResponseWriter, r *http.Request) {
 			_, what, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, api.MeshesPath+"/"), "/")
 			m.audited(w, r, "", what, func(w http.ResponseWriter, r *http.Request) { h(m, w, r) })
 		})
 	}
-	inMesh("GET /api/meshes/{mesh}", func(m *mesh, w http.ResponseWriter, _ *http.Request) { answer.JSON(w, m.describe()) })
+	reads("/api/meshes/{mesh}", func(m *mesh, w http.ResponseWriter, _ *http.Request) { answer.JSON(w, m.describe()) })
 	change("POST /api/meshes/{mesh}/permits/{user}", (*mesh).postPermit)
 	change("POST /api/meshes/{mesh}/permits", (*mesh).postHubPermit)
-	inMesh("GET /api/meshes/{mesh}/users", (*mesh).getUsers)
+	reads("/api/meshes/{mesh}/users", (*mesh).getUsers)
 	change("DELETE /api/meshes/{mesh}/users/{user}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		out, err := m.authority.Evict(r.Context(), r.PathValue("user"), q.Get("force") == "true", q.Get("reason"))
@@ -76,8 +77,8 @@ func (a *Agent) routes() http.Handler {
 		explainEviction(w, strings.TrimSpace(out.Name+" "+string(id)), q.Get("reason"))
 		answer.Reply(w, a.log, out, err)
 	})
-	inMesh("GET /api/meshes/{mesh}/evictions", (*mesh).getEvictions)
-	inMesh("GET /api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, _ *http.Request) {
+	reads("/api/meshes/{mesh}/evictions", (*mesh).getEvictions)
+	reads("/api/meshes/{mesh}/ca", func(m *mesh, w http.ResponseWriter, _ *http.Request) {
 		p, err := m.authority.RootPermit()
 		writePermit(w, m.log, p, err)
 	})
@@ -90,9 +91,10 @@ func (a *Agent) routes() http.Handler {
 		p, err := m.authority.Rotate(r.Context(), time.Duration(in.Grace))
 		writePermit(w, m.log, p, err)
 	})
-	inMesh("GET /api/meshes/{mesh}/hubs", (*mesh).getHubs)
+	reads("/api/meshes/{mesh}/hubs", (*mesh).getHubs)
 	change("PUT /api/meshes/{mesh}/hubs", (*mesh).putHubs)
-	inMesh("GET /api/meshes/{mesh}/endpoints", (*mesh).getEndpoints)
+	reads("/api/meshes/{mesh}/endpoints", (*mesh).getEndpoints)
+	// A name that is used for the first time is remembered. That gives nobody anything, and is no act.
 	inMesh("POST /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		out, err := m.resolve(r.Context(), r.PathValue("name"), q.Get("offer"), q.Get("user"))
@@ -101,8 +103,8 @@ func (a *Agent) routes() http.Handler {
 	change("DELETE /api/meshes/{mesh}/names/{name}", func(m *mesh, w http.ResponseWriter, r *http.Request) {
 		answer.Reply(w, a.log, nil, m.Unpin(r.PathValue("name")))
 	})
-	inMesh("GET /api/meshes/{mesh}/endpoints/{ep}", (*mesh).getEndpoint)
-	inMesh("GET /api/meshes/{mesh}/endpoints/{ep}/ping", (*mesh).getPing)
+	reads("/api/meshes/{mesh}/endpoints/{ep}", (*mesh).getEndpoint)
+	reads("/api/meshes/{mesh}/endpoints/{ep}/ping", (*mesh).getPing)
 	inMesh("POST /api/meshes/{mesh}/endpoints/{ep}/flows/{path...}", (*mesh).postFlow)
 	inMesh("/api/meshes/{mesh}/endpoints/{ep}/{path...}", (*mesh).anyEndpoint)
 	mux.Handle("/api/console", a.console(mux))

@@ -104,7 +104,19 @@ func (m *mesh) trustChanged() {
 // audited answers a request to change something, and adds what came of it to the audit log. by is the
 // endpoint that asks, of this endpoint's own user; "" is this one.
 func (m *mesh) audited(w http.ResponseWriter, r *http.Request, by identity.ID, what string, serve http.HandlerFunc) {
-	m.audit.Change(w, r, audit.Line{User: m.authority.User(), PeerID: by, Target: what, Policy: m.policy.Version(), Trust: m.verifier.Trust().Version()}, serve)
+	about := m.act(what)
+	about.PeerID = by
+	m.audit.Change(w, r, about, serve)
+}
+
+// act is the line of what the endpoint's own user has done.
+func (m *mesh) act(what string) audit.Line {
+	return audit.Line{Event: audit.Settings, Result: audit.OK, User: m.authority.User(), Target: what, Policy: m.policy.Version(), Trust: m.verifier.Trust().Version()}
+}
+
+// admitted records that a device has joined by a token, for which this endpoint has signed.
+func (m *mesh) admitted(user, name string, id identity.ID) {
+	m.audit.Add(audit.Line{Event: audit.Admitted, Result: audit.OK, User: user, Peer: name, PeerID: id, Target: name, Policy: m.policy.Version(), Trust: m.verifier.Trust().Version()})
 }
 
 // explainEviction says for the audit log which device was evicted, if it is one, and why.

@@ -85,7 +85,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m.life, m.cancel = context.WithCancel(context.Background())
 	m.authority, err = authority.New(authority.Config{
 		Self: a.self, Key: a.key, Log: m.log, PeerLog: m.peerLog, Verifier: m.verifier, Book: m.Book, Work: &m.work, Life: m.life,
-		Ends: func(user string) time.Time { return m.policy.Ends(user) }, TrustChanged: m.trustChanged, Policy: func() []byte { return m.policy.ForPermit() },
+		Ends: func(user string) time.Time { return m.policy.Ends(user) }, TrustChanged: m.trustChanged, Admitted: m.admitted, Policy: func() []byte { return m.policy.ForPermit() },
 	})
 	if err != nil {
 		m.cancel()

@@ -30,6 +30,7 @@ const (
 	Refused  Event = "refused"  // a flow or a session was not accepted
 	Merged   Event = "merged"   // Count lines like an earlier one were left out
 	Settings Event = "settings" // the endpoint's own user changed something
+	Admitted Event = "admitted" // a device has joined by a token, for which this endpoint has signed
 	Policy   Event = "policy"   // another version of the policy of the mesh is in force here
 	Trust    Event = "trust"    // another trust list is: somebody was evicted, or the mesh has another CA
 	Forgot   Event = "forgot"   // lines about a user were dropped

@@ -42,9 +42,10 @@ type Config struct {
 	Work     *inflight.Tracker // what the membership waits for at its end
 	Life     context.Context   // of the membership
 
-	Ends         func(user string) time.Time // when the access of a user ends or has ended, by the policy of the mesh; zero: not
-	TrustChanged func()                      // is called when another trust list is in force
-	Policy       func() []byte               // the head of the policy for who joins; nil: there is none
+	Ends         func(user string) time.Time             // when the access of a user ends or has ended, by the policy of the mesh; zero: not
+	TrustChanged func()                                  // is called when another trust list is in force
+	Admitted     func(user, name string, id identity.ID) // is called when a device has joined by a token, for which this endpoint has signed
+	Policy       func() []byte                           // the head of the policy for who joins; nil: there is none
 }
 
 // Authority is made with [New] and completed by Connect. Its methods may be called from any

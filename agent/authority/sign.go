@@ -95,6 +95,7 @@ func (a *Authority) sign(hub identity.Subject, r *tunnel.SignRequest) ([]byte, e
 		return nil, err
 	}
 	a.Log.Info("admitted a device with a join token", "user", inv.User, "endpoint", r.Join.Name, "id", identity.IDOf(key))
+	a.Admitted(inv.User, r.Join.Name, identity.IDOf(key))
 	return der, nil
 }
 

@@ -91,6 +91,7 @@ type Keeper struct {
 	wake   chan struct{}                 // there is something to do, capacity 1
 	asks   *limit.Buckets[identity.ID]   // slices that peers ask for
 	looks  *limit.Buckets[identity.ID]   // what peers ask of what they may reach
+	reads  *limit.Buckets[identity.ID]   // what peers of other users ask of who can reach what here
 
 	proposing sync.Mutex // held while a new version is made
 
@@ -122,6 +123,8 @@ const (
 	askAgain  = 10 * time.Minute // how often holders are asked, where there is a policy
 	askBurst  = 10               // slices that a peer may ask for at once, and as often what it may reach
 	askRate   = 0.2              // and in a second from then on
+	readBurst = 100              // questions who can reach what that a peer may ask at once
+	readRate  = 1                // and in a second from then on
 	askPeers  = 4096             // whose requests are counted
 	stateHead = "head"
 	stateOwn  = "slice"
@@ -133,7 +136,8 @@ const (
 func New(c Config) *Keeper {
 	k := &Keeper{Config: c, wake: make(chan struct{}, 1), wanted: map[string]struct{}{}, comparing: map[identity.ID]struct{}{}, askers: map[identity.ID][]string{}, applied: make(chan struct{}),
 		asks:  limit.NewBuckets[identity.ID](limit.Rate{Burst: askBurst, PerSecond: askRate}, askPeers),
-		looks: limit.NewBuckets[identity.ID](limit.Rate{Burst: askBurst, PerSecond: askRate}, askPeers)}
+		looks: limit.NewBuckets[identity.ID](limit.Rate{Burst: askBurst, PerSecond: askRate}, askPeers),
+		reads: limit.NewBuckets[identity.ID](limit.Rate{Burst: readBurst, PerSecond: readRate}, askPeers)}
 	err := k.load()
 	if k.head == nil && err == nil && len(c.First) > 0 {
 		err = k.Take(c.First)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"ztm/agent/api"
 	"ztm/agent/policy"
@@ -22,14 +23,21 @@ const (
 )
 
 // Reads reports whether a request below "policy" of a peer of another user is one that it may make: of
-// root, and of whom a grant gives policy/read here. Grants that are not enforced give nothing.
-func (k *Keeper) Reads(r *http.Request, path string, p apps.Peer, root bool) bool {
+// root, and of whom a grant gives policy/read here. Grants that are not enforced give nothing. An error
+// says that it asks too often.
+func (k *Keeper) Reads(r *http.Request, path string, p apps.Peer, root bool) (bool, error) {
 	reads := []string{policyApp, policyApp + "/who-can", policyApp + "/rules"}
 	if r.Method != http.MethodGet || !slices.Contains(reads, path) || r.URL.Query().Has("of") {
-		return false
+		return false, nil
 	}
 	rights := k.Rights()
-	return root || rights.Enforces() && rights.Decide(p, policyApp, policyRead, k.now()).Reason == policy.Granted
+	if !root && !(rights.Enforces() && rights.Decide(p, policyApp, policyRead, k.now()).Reason == policy.Granted) {
+		return false, nil
+	}
+	if !k.reads.Take(p.ID, time.Now()) {
+		return true, answer.Errorf(answer.Limit, "endpoint %s asks who can reach what too often", p.ID)
+	}
+	return true, nil
 }
 
 // whoCan lists who can reach a target here, of all that the rule and the policy name: who is not in
