@@ -100,6 +100,26 @@ func TestAMemberGetsItsOwnSliceAndNoMore(t *testing.T) {
 	})
 }
 
+// What a group says of its members changes nothing: whoever is in it asks a holder in vain to change it.
+func TestAMemberChangesNothingByAskingAHolder(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, bob := m.join("root", "root"), m.join("bobs", "bob")
+		root.propose(put(0, "bob"))
+		head := root.Head()
+		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+			for _, path := range []string{PathHead, PathSource, PathSlice, PathHead + "/groups/ops", PathHead + "/groups", PathHead + "/users/bob", PathHead + "/labels", PathHead + "/direct"} {
+				body := []byte(`{"add":["mallory"],"direct":"off","name":"ops","head":"","body":""}`)
+				if _, err := bob.ask(t.Context(), root.peer.ID, method, path, body); err == nil && path != PathSlice {
+					t.Errorf("%s %s is answered", method, path)
+				}
+				if root.Head() != head || root.lets("mallory") {
+					t.Fatalf("%s %s has changed the policy", method, path)
+				}
+			}
+		}
+	})
+}
+
 func TestAChangeThatCannotBeSavedIsNotInForceAndNothingIsLost(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root := m.join("root", "root")
