@@ -25,8 +25,9 @@ type mesh struct {
 	port   int // the hub listens on it
 	name   string
 	hub    *process
-	root   *agent   // the first agent; its user is root
-	agents []*agent // all of them
+	root   *agent            // the first agent; its user is root
+	agents []*agent          // all of them
+	builds map[string]string // of agents that run another binary, and of commands typed there, by the agent's name
 
 	options
 }
@@ -111,6 +112,9 @@ func (m *mesh) command(ctx context.Context, who string, args ...string) *exec.Cm
 	binary := m.binary
 	if args[0] != "run" { // a client of the agent
 		binary = m.client
+	}
+	if b := m.builds[who]; b != "" {
+		binary = b
 	}
 	words := append([]string{binary}, args...)
 	if m.wrap != nil {
