@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"ztm/agent/api"
+	"ztm/agent/audit"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/identity/policy"
 	"ztm/tunnel/seal"
@@ -128,6 +129,7 @@ func TestEachWayIntoEachAppIsJudgedByThePolicy(t *testing.T) {
 	target, dir := echoServer(t), t.TempDir()
 	for _, rule := range []string{
 		"tunnel open outbound tcp/echo --targets " + target + " --users bob",
+		"tunnel open outbound udp/echo --targets " + target + " --users bob",
 		"tunnel allow --target " + target + " --users bob",
 		"terminal config --add-user bob", "script config --add-user bob", "file allow " + dir + " --users bob --write", "file inbox --add-user bob",
 		"proxy config --add-target 127.0.0.0/8", "proxy rules --users bob --targets * --action allow",
@@ -137,6 +139,7 @@ func TestEachWayIntoEachAppIsJudgedByThePolicy(t *testing.T) {
 	session := w.intruder("bob").session(t, w.endpointOf("office"))
 	ways := []way{
 		{"tunnel/tcp/echo", nil, "tunnel/tcp/echo", true},
+		{"tunnel/udp/echo", nil, "tunnel/udp/echo", true},
 		{"tunnel/tcp/echo", url.Values{"probe": {""}}, "tunnel/tcp/*", false},
 		{"tunnel/forward/tcp", url.Values{"target": {target}}, "tunnel/forward/127.0.0.0/8:*", true},
 		{"terminal/shell", nil, "terminal", true},
@@ -159,17 +162,22 @@ func TestEachWayIntoEachAppIsJudgedByThePolicy(t *testing.T) {
 			t.Errorf("app %s is reached without a grant: status %d", k.Name, status)
 		}
 	}
+	for _, other := range []string{"tunnel/reverse/tcp", "file/read", "file/write", "proxy/dns", "cloud/fetch"} {
+		if status, _ := open(t, session, way{path: other}); status != http.StatusForbidden {
+			t.Errorf("%s without a grant: status %d", other, status)
+		}
+	}
 	for _, way := range ways {
 		if status, _ := open(t, session, way); status != http.StatusForbidden {
 			t.Errorf("%s without a grant: status %d", way.path, status)
 		}
 	}
 	// Two apps at a time, and nothing is taken back after the last: each change takes its time.
-	version := uint64(1)
-	for i := range len(ways) / 2 {
+	version, half := uint64(1), (len(ways)+1)/2
+	for i := range half {
 		version++
-		running := w.granted(session, version, ways, ways[i], ways[i+len(ways)/2])
-		if i == len(ways)/2-1 {
+		running := w.granted(session, version, ways, ways[i], ways[min(i+half, len(ways)-1)])
+		if i == half-1 {
 			break
 		}
 		version++
@@ -183,6 +191,9 @@ func TestEachWayIntoEachAppIsJudgedByThePolicy(t *testing.T) {
 				default:
 					return errors.New("it runs")
 				}
+			})
+			w.audited("office", "it was "+path+" that was cut", func(l audit.Line) bool { // it may have ended by itself, or by its app
+				return l.Result == audit.End && l.Reason == audit.Cut && strings.HasPrefix(l.App+"/"+l.Target, path)
 			})
 		}
 	}
