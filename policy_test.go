@@ -56,7 +56,7 @@ var arrows = []arrow{
 	{"agent/control", []string{"agent/api", "agent/limits", "tunnel", "tunnel/answer", "tunnel/identity", "tunnel/inflight", "tunnel/limit", "tunnel/memory", "tunnel/pause", "tunnel/race", "tunnel/suspicion"}, "the session with a hub carries what it does not understand"},
 	{"agent/audit", []string{"tunnel/answer", "tunnel/identity"}, "what is recorded depends on nothing that is"},
 	{"agent/policy/cli", []string{"agent/api", "agent/console", "agent/feature", "apps", "tunnel/answer", "tunnel/identity/policy"}, "a command line is a client of the agent; main alone has it"},
-	{"agent/audit/cli", []string{"agent/audit", "agent/audit/sink", "agent/console", "apps", "tunnel/identity"}, "a command line is a client of the agent; main alone has it"},
+	{"agent/audit/cli", []string{"agent/audit", "agent/audit/sink", "agent/console", "agent/feature", "apps", "tunnel/identity"}, "a command line is a client of the agent; main alone has it"},
 	{"agent/direct", []string{"agent/feature", "tunnel/..."}, "who meets, and when, does not depend on what they do then"},
 	{"agent/peers", []string{"agent/audit", "agent/direct", "agent/limits", "apps", "tunnel/..."}, "what peers have with each other does not depend on what keeps them members"},
 	{"agent/notice", []string{"agent/audit", "agent/feature", "agent/webhook", "apps", "tunnel/answer", "tunnel/identity"}, "what is told is found by looking, and nothing waits for it"},

@@ -34,7 +34,7 @@ var features = []string{"apps", "audit", "backup", "cloud", "cluster", "console"
 
 // extras are features that the router profile leaves out and that can be put into it, one by one. The
 // others need what the profile has no room for at all: packages that its stand-ins are in the place of.
-var extras = []string{"apps", "mirrors"}
+var extras = []string{"apps", "mirrors", "policies"}
 
 // Targets are the binaries of a release. None needs a C compiler. 64-bit ARM is enough of a
 // computer for the full profile also where it is a router. MIPS is built for software floating
@@ -43,11 +43,11 @@ func Targets() []Target {
 	return []Target{
 		{Name: "linux/amd64", OS: "linux", Arch: "amd64", Profile: Full, Reason: "servers, desktops",
 			OpenWrt: []string{"x86_64"}, Debian: "amd64", Image: "amd64"},
-		{Name: "linux/386", OS: "linux", Arch: "386", Float: "sse2", Profile: Router, Add: []string{"apps", "mirrors"}, Reason: "old PCs, thin clients; from Pentium 4 on",
+		{Name: "linux/386", OS: "linux", Arch: "386", Float: "sse2", Profile: Router, Add: extras, Reason: "old PCs, thin clients; from Pentium 4 on",
 			OpenWrt: []string{"i386_pentium4"}, Debian: "i386", Image: "386"},
 		{Name: "linux/arm64", OS: "linux", Arch: "arm64", Profile: Full, Reason: "servers, Raspberry Pi, newer routers",
 			OpenWrt: []string{"aarch64_cortex-a53", "aarch64_cortex-a72", "aarch64_cortex-a76", "aarch64_generic"}, Debian: "arm64", Image: "arm64/v8"},
-		{Name: "linux/armv7", OS: "linux", Arch: "arm", Float: "7", Profile: Router, Add: []string{"apps", "mirrors"}, Reason: "32-bit ARM with VFPv3",
+		{Name: "linux/armv7", OS: "linux", Arch: "arm", Float: "7", Profile: Router, Add: extras, Reason: "32-bit ARM with VFPv3",
 			OpenWrt: []string{"arm_cortex-a5_vfpv4", "arm_cortex-a7_neon-vfpv4", "arm_cortex-a7_vfpv4", "arm_cortex-a8_vfpv3",
 				"arm_cortex-a9_neon", "arm_cortex-a9_vfpv3-d16", "arm_cortex-a15_neon-vfpv4"}, Debian: "armhf", Image: "arm/v7"},
 		{Name: "linux/arm5", OS: "linux", Arch: "arm", Float: "5", Profile: Router, Reason: "any 32-bit ARM; 32-bit Android, in Termux",
@@ -57,13 +57,13 @@ func Targets() []Target {
 			OpenWrt: []string{"mipsel_24kc", "mipsel_24kc_24kf", "mipsel_74kc", "mipsel_mips32"}, Debian: "mipsel"},
 		{Name: "linux/mips", OS: "linux", Arch: "mips", Float: "softfloat", Profile: Router, Reason: "big-endian MIPS routers, such as Atheros",
 			OpenWrt: []string{"mips_24kc", "mips_4kec", "mips_mips32"}},
-		{Name: "linux/mips64le", OS: "linux", Arch: "mips64le", Float: "softfloat", Profile: Router, Add: []string{"apps", "mirrors"}, Reason: "Loongson 3A, 64-bit MIPS boards",
+		{Name: "linux/mips64le", OS: "linux", Arch: "mips64le", Float: "softfloat", Profile: Router, Add: extras, Reason: "Loongson 3A, 64-bit MIPS boards",
 			OpenWrt: []string{"mips64el_mips64r2"}, Debian: "mips64el", Image: "mips64le"},
 		{Name: "linux/mips64", OS: "linux", Arch: "mips64", Float: "softfloat", Profile: Router, Reason: "Cavium Octeon, with and without FPU",
 			OpenWrt: []string{"mips64_mips64r2", "mips64_octeonplus"}},
-		{Name: "linux/riscv64", OS: "linux", Arch: "riscv64", Profile: Router, Add: []string{"apps", "mirrors"}, Reason: "RISC-V boards",
+		{Name: "linux/riscv64", OS: "linux", Arch: "riscv64", Profile: Router, Add: extras, Reason: "RISC-V boards",
 			OpenWrt: []string{"riscv64_generic", "riscv64_riscv64"}, Debian: "riscv64", Image: "riscv64"},
-		{Name: "linux/loong64", OS: "linux", Arch: "loong64", Profile: Router, Add: []string{"apps", "mirrors"}, Reason: "LoongArch of the new world: Linux 5.19 or later",
+		{Name: "linux/loong64", OS: "linux", Arch: "loong64", Profile: Router, Add: extras, Reason: "LoongArch of the new world: Linux 5.19 or later",
 			OpenWrt: []string{"loongarch64_generic"}, Debian: "loong64", Image: "loong64"},
 		{Name: "android/arm64", OS: "android", Arch: "arm64", Profile: Full, Reason: "Termux; the other Androids need a C compiler", Termux: "aarch64"},
 		{Name: "windows/amd64", OS: "windows", Arch: "amd64", Profile: Full, Reason: "Windows 10 or later"},

@@ -5,7 +5,7 @@
 //
 // The tag ztm_router is the profile of devices with little flash: it leaves out what [builtin.Apps], [builtin.JavaScript], [builtin.Mirrors],
 // [Audit], [Backup], [Cluster], [Console], [Datagrams], [Kubernetes], [Policies] and [YAML] stand for. With ztm_add_apps it has the apps
-// of others all the same, and with ztm_add_mirrors mirrors. The apps are in package builtin.
+// of others all the same, with ztm_add_mirrors mirrors, and with ztm_add_policies policies. The apps are in package builtin.
 package feature
 
 import (
@@ -25,7 +25,7 @@ type Part struct {
 func Parts() []Part {
 	return []Part{
 		{"apps", builtin.Apps, []string{"app", "get app", "describe app"}},
-		{"audit", Audit, nil},
+		{"audit", Audit, []string{"audit verify"}},
 		{"backup", Backup, []string{"backup", "restore"}},
 		{"cloud", builtin.Cloud, []string{"cloud", "get file", "describe file"}},
 		{"cluster", Hub && Cluster, nil},

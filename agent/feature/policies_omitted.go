@@ -1,4 +1,4 @@
-//go:build ztm_router || ztm_omit_policies
+//go:build (ztm_router && !ztm_add_policies) || ztm_omit_policies
 
 package feature
 

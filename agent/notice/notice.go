@@ -41,13 +41,13 @@ func (s Settings) Check() error {
 	if len(s.Command) > maxArgs {
 		return fmt.Errorf("the command has %d words, at most %d are possible", len(s.Command), maxArgs)
 	}
-	if s.Webhook != "" && !feature.Audit {
+	if s.Webhook == "" {
+		return nil
+	}
+	if !feature.Audit {
 		return errors.New("this ztm was built without webhooks: it tells a command")
 	}
-	if s.Webhook != "" {
-		return webhook.Hook{URL: s.Webhook, Secret: s.Secret}.Check()
-	}
-	return nil
+	return webhook.Hook{URL: s.Webhook, Secret: s.Secret}.Check()
 }
 
 func (s Settings) none() bool { return len(s.Command) == 0 && s.Webhook == "" }

@@ -30,6 +30,9 @@ func TestRouterObeysThePolicy(t *testing.T) {
 	if out := router.ztm("version"); strings.Contains(out, "policies") || strings.Contains(out, "yaml") {
 		t.Fatalf("it has what a router leaves out:\n%s", out)
 	}
+	m.builds["ep-spare"] = build
+	spare := m.newAgent("ep-spare", "root") // of root, with the CA key
+	spare.joinBy(m.path("root.json"))
 	address := bob.tunnel("echo", router, echoes(t).address())
 	await(t, "bob reaches it by the owner's rule", func() bool { return echo(address) == nil })
 
@@ -57,6 +60,14 @@ func TestRouterObeysThePolicy(t *testing.T) {
 		r := from.try(strings.Fields(args)...)
 		if r.status == 0 || !strings.Contains(r.stderr, "build of ztm") {
 			t.Error(r)
+		}
+	}
+
+	spare.awaitPolicy(2)
+	for from, args := range map[*agent]string{spare: "can bob", m.root: "ep ep-spare group add ops carol"} {
+		r := from.try(strings.Fields(args)...)
+		if r.status == 0 || !strings.Contains(r.stderr, "build of ztm") {
+			t.Errorf("one of root: %v", r)
 		}
 	}
 
@@ -99,12 +110,18 @@ func (m *mesh) enforces(at *agent, version int, grants string) {
 	if r := m.root.try("policy", "apply", "-f", path); r.status != 0 {
 		m.t.Fatal(r)
 	}
-	await(m.t, at.name+" has the policy", func() bool {
+	at.awaitPolicy(version)
+}
+
+// awaitPolicy waits until an agent has a version of the policy in force.
+func (a *agent) awaitPolicy(version int) {
+	a.t.Helper()
+	await(a.t, a.name+" has the policy", func() bool {
 		var p struct {
 			Version int
 			InForce bool
 		}
-		r := at.try("get", "policy", "-o", "json")
+		r := a.try("get", "policy", "-o", "json")
 		return r.status == 0 && json.Unmarshal([]byte(r.stdout), &p) == nil && p.Version >= version && p.InForce
 	})
 }

@@ -11,13 +11,14 @@ import (
 	"ztm/agent/audit"
 	"ztm/agent/audit/sink"
 	"ztm/agent/console"
+	"ztm/agent/feature"
 	"ztm/apps"
 )
 
 // Command is `ztm audit`.
 func Command(c *console.Console) *cli.Command {
 	a := commands{c}
-	return &cli.Command{
+	command := &cli.Command{
 		Name: "audit", Category: apps.AtEndpoint, Usage: "show who reached what at an endpoint, and who was refused",
 		Description: "A line is written when a flow ends, when one is refused, and when something is changed. Repeats within 10 s are\n" +
 			"one line. Flows of the endpoint's own user are left out. The newest lines are kept in memory.\n\n" + apps.Example(
@@ -39,15 +40,23 @@ func Command(c *console.Console) *cli.Command {
 			return a.show(x.Context, f, x.Bool("follow"))
 		},
 		Subcommands: []*cli.Command{configCommand(a), {
-			Name: "verify", Category: apps.Device, ArgsUsage: "FILE...", Usage: "check files of an audit log, the oldest first",
-			Description: "Each line names the hash of the line before, and the endpoint's key signs a checkpoint each minute: what was changed,\n" +
-				"left out or put in shows. Against who has the device itself only copies help that are kept elsewhere.\n\n" + apps.Example("ztm audit verify demo.jsonl.1 demo.jsonl"),
-			Action: func(x *cli.Context) error { return a.verify(x.Args().Slice()) },
-		}, {
 			Name: "forget", Category: apps.AtEndpoint, ArgsUsage: "USER", Usage: "drop the lines about a user",
 			Description: "That lines were dropped is recorded, and how many; whose they were is not.\n\n" + apps.Example("ztm audit forget bob"),
 			Action:      func(x *cli.Context) error { return a.forget(x.Context, x.Args().First()) },
 		}},
+	}
+	if feature.Audit {
+		command.Subcommands = append(command.Subcommands, verifyCommand(a))
+	}
+	return command
+}
+
+func verifyCommand(a commands) *cli.Command {
+	return &cli.Command{
+		Name: "verify", Category: apps.Device, ArgsUsage: "FILE...", Usage: "check files of an audit log, the oldest first",
+		Description: "Each line names the hash of the line before, and the endpoint's key signs a checkpoint each minute: what was changed,\n" +
+			"left out or put in shows. Against who has the device itself only copies help that are kept elsewhere.\n\n" + apps.Example("ztm audit verify demo.jsonl.1 demo.jsonl"),
+		Action: func(x *cli.Context) error { return a.verify(x.Args().Slice()) },
 	}
 }
 

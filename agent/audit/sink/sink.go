@@ -59,8 +59,11 @@ func (s Settings) Check() error {
 	if s.File.Keep < 0 || s.File.Keep > maxKeep {
 		return fmt.Errorf("%d files: want between 1 and %d", s.File.Keep, maxKeep)
 	}
-	if (s.Syslog != "" || s.Webhook != "") && !feature.Audit {
-		return errors.New("this ztm was built without syslog and webhook: it keeps the audit log in memory and in a file")
+	if !feature.Audit {
+		if s.Syslog != "" || s.Webhook != "" {
+			return errors.New("this ztm was built without syslog and webhook: it keeps the audit log in memory and in a file")
+		}
+		return nil
 	}
 	if s.Syslog != "" {
 		if _, err := parseSyslog(s.Syslog); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/feature"
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity/policy"
@@ -28,6 +29,9 @@ type right struct {
 func (p commands) can(ctx context.Context, user string) error {
 	if user == "" {
 		return apps.Usagef("missing USER, or --at EP for what you may reach there")
+	}
+	if !feature.Policies {
+		return apps.Usagef("what the policy gives a user is not in this build of ztm: it comes with the feature \"policies\". With --at EP it lists what you may reach there")
 	}
 	if !apps.IsUser(user) {
 		return apps.Usagef("%q is not the name of a user", user)

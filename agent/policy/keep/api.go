@@ -28,7 +28,7 @@ func (k *Keeper) Manage(w http.ResponseWriter, r *http.Request, path string) {
 	switch at := r.Method + " " + name; {
 	case at == "GET ":
 		out = k.status()
-	case at == "GET source":
+	case feature.Policies && at == "GET source":
 		out, err = k.getSource()
 	case feature.Policies && at == "PUT source":
 		out, err = k.putSource(w, r)
@@ -54,8 +54,8 @@ func (k *Keeper) Manage(w http.ResponseWriter, r *http.Request, path string) {
 		out, err = k.can(r.Context(), identity.ID(r.URL.Query().Get("of")))
 	case at == "GET who-can":
 		out, err = k.whoCan(r.Context(), r.URL.Query().Get("target"), identity.ID(r.URL.Query().Get("of")))
-	case !feature.Policies && r.Method != http.MethodGet:
-		err = answer.Errorf(answer.NotFound, "this endpoint runs a build of ztm that changes no policy: do it at another endpoint of root")
+	case !feature.Policies && (r.Method != http.MethodGet || name == "source"):
+		err = errMakesNone
 	default:
 		err = answer.Errorf(answer.NotFound, "the policy has no %s %q", r.Method, path)
 	}
@@ -73,7 +73,9 @@ func (k *Keeper) status() api.Policy {
 		return out
 	}
 	out.Version, out.Mode, out.Direct, out.Issued, out.By = k.head.Version, k.head.Mode, k.head.Direct, k.head.Issued.Time().UTC(), k.head.By
-	out.Unconfirmed = k.leftLocked()
+	if feature.Policies {
+		out.Unconfirmed = k.leftLocked()
+	}
 	r := k.rights.Load()
 	out.Stale = r.IsStale()
 	if k.slice != nil {
@@ -166,14 +168,15 @@ func (k *Keeper) grants() []signed.Given {
 // that matter at this endpoint.
 func (k *Keeper) groups() ([]api.Group, error) {
 	known := map[string]signed.Group{}
-	if source, _, err := k.Source(); err == nil {
-		known = source.Groups
-	} else {
-		k.mu.Lock()
-		if k.slice != nil {
-			known = k.slice.Groups
+	k.mu.Lock()
+	if k.slice != nil {
+		known = k.slice.Groups
+	}
+	k.mu.Unlock()
+	if feature.Policies {
+		if source, _, err := k.Source(); err == nil {
+			known = source.Groups
 		}
-		k.mu.Unlock()
 	}
 	out, trust := []api.Group{}, k.Verifier.Trust()
 	for _, name := range slices.Sorted(maps.Keys(known)) {

@@ -203,6 +203,9 @@ func (k *Keeper) ForPermit() []byte {
 	return nil
 }
 
+// Lapses reports whether there is a policy that nobody signs again here when the mesh has another CA.
+func (k *Keeper) Lapses() bool { return !feature.Policies && k.Head() != nil }
+
 // compileLocked puts in force what head and slice say.
 func (k *Keeper) compileLocked() {
 	if k.head == nil {

@@ -68,6 +68,9 @@ func (k *Keeper) lostLocked() (lost []*proposal) {
 // Source returns the policy in force as a whole, and its version; an empty one and 0 without a
 // policy. The caller must not change it. Only a holder of the CA key has it.
 func (k *Keeper) Source() (*signed.Source, uint64, error) {
+	if !feature.Policies {
+		return nil, 0, errMakesNone
+	}
 	if _, err := k.Signer(); err != nil {
 		return nil, 0, answer.Errorf(answer.Denied, "the policy as a whole is kept where the CA key is: %v", err)
 	}

@@ -45,7 +45,9 @@ func (k *Keeper) Run() {
 
 // catchUp gets what is known of and missing.
 func (k *Keeper) catchUp() {
-	k.resign()
+	if feature.Policies {
+		k.resign()
+	}
 	if !k.behind() {
 		return
 	}
@@ -86,8 +88,10 @@ func (k *Keeper) look() time.Duration {
 
 // refresh gets the slice of the newest head.
 func (k *Keeper) refresh() error {
-	if ca, err := k.Signer(); err == nil {
-		return k.cut(ca)
+	if feature.Policies {
+		if ca, err := k.Signer(); err == nil {
+			return k.cut(ca)
+		}
 	}
 	ctx, cancel := context.WithTimeout(k.Life, 2*askTime)
 	defer cancel()

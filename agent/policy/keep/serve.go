@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"ztm/agent/feature"
 	"ztm/apps"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/flow"
@@ -43,11 +44,13 @@ func (k *Keeper) Serve(w http.ResponseWriter, r *http.Request, peer identity.Sub
 		return
 	case at == "POST "+PathHead:
 		err = k.serveTake(w, r)
-	case at == "POST "+PathSlice:
+	case !feature.Policies && (at == "POST "+PathSlice || at == "GET "+PathSource):
+		err = errMakesNone
+	case feature.Policies && at == "POST "+PathSlice:
 		err = k.serveSlice(w, r, peer)
 	case at == "PUT "+PathSlice && root:
 		err = k.serveGiven(w, r)
-	case at == "GET "+PathSource && root:
+	case feature.Policies && at == "GET "+PathSource && root:
 		err = k.serveSource(w)
 	case at == "GET "+PathCan:
 		err = k.serveCan(w, r, peer)
@@ -58,6 +61,10 @@ func (k *Keeper) Serve(w http.ResponseWriter, r *http.Request, peer identity.Sub
 		answer.Fail(w, k.Log, err)
 	}
 }
+
+// errMakesNone is what an endpoint says that may hold the CA key and was built without [feature.Policies].
+// Whoever asks it asks another.
+var errMakesNone = answer.Errorf(answer.NotFound, "this endpoint runs a build of ztm that makes no policy and gives none out: another endpoint of root does")
 
 func (k *Keeper) serveTake(w http.ResponseWriter, r *http.Request) error {
 	doc, err := readBody(w, r, signed.MaxHead)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/agent/feature"
 	"ztm/agent/policy"
 	"ztm/apps"
 	"ztm/tunnel/answer"
@@ -45,6 +46,9 @@ func (k *Keeper) Reads(r *http.Request, path string, p apps.Peer, root bool) (bo
 // policy would let in there.
 func (k *Keeper) whoCan(ctx context.Context, target string, of identity.ID) (api.WhoCan, error) {
 	if of != "" && of != k.Self {
+		if !feature.Policies {
+			return api.WhoCan{}, errMakesNone
+		}
 		return k.bound(target, of)
 	}
 	app, name, _ := strings.Cut(target, "/")
