@@ -377,6 +377,7 @@ func TestFewRoundsRunAtOnce(t *testing.T) {
 func FuzzOffer(f *testing.F) {
 	f.Add([]byte(`{"round":"ABEiM0RVZneImaq7zN3u/w==","seen":"203.0.113.1:5000","port":5000,"local":["10.0.0.1"]}`))
 	f.Add([]byte(`{"round":"","local":["::1%lo"]}`))
+	f.Add([]byte(`{"round":"ABEiM0RVZneImaq7zN3u/w==","local":["10.0.0.1","10.0.0.2","10.0.0.3","10.0.0.4","10.0.0.5","10.0.0.6","10.0.0.7","10.0.0.8","10.0.0.9"]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		o, err := parseOffer(b)
 		if err == nil && (len(o.Round) != roundLength || len(o.Local) > direct.MaxPlaces) {

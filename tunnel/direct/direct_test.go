@@ -37,7 +37,7 @@ func at(seen string, port uint16, addresses ...string) Places {
 func TestTheShortestWayComesFirstAndNoServiceIsDialled(t *testing.T) {
 	here := Interfaces{Own: prefixes("192.168.1.2/24", "2001:db8::2/64", "10.8.1.2/24"), Virtual: prefixes("172.17.0.1/16", "10.8.0.1/16")}
 	for name, tt := range map[string]struct {
-		peer Places
+		peer Places // more of them than MaxPlaces are not looked at
 		near bool
 		want []string
 	}{
@@ -52,7 +52,9 @@ func TestTheShortestWayComesFirstAndNoServiceIsDialled(t *testing.T) {
 		"a network of ours within that of another mesh": {at("203.0.113.1:5000", 5000, "10.8.1.3"), false,
 			[]string{"LAN 10.8.1.3:5000", "punched 203.0.113.1:5000"}},
 		"what is nobody's, everybody's or ours": {at("127.0.0.1:5000", 5000,
-			"169.254.169.254", "224.0.0.1", "0.0.0.0", "192.168.1.2", "::1", "::ffff:127.0.0.1", "fe80::1", "64:ff9b::7f00:1", "::7f00:1", "fec0::1", "0.1.2.3"), true, nil},
+			"169.254.169.254", "224.0.0.1", "0.0.0.0", "0.1.2.3", "240.0.0.1", "255.255.255.255", "192.168.1.2"), true, nil},
+		"the same in IPv6": {at("[::1]:5000", 5000,
+			"::ffff:127.0.0.1", "fe80::1", "ff02::1", "64:ff9b::7f00:1", "::7f00:1", "fec0::1", "2001:db8::2"), true, nil},
 		"a service":                         {at("203.0.113.9:443", 22, "192.168.1.3"), false, nil},
 		"no port":                           {at("203.0.113.9:0", 0, "192.168.1.3"), false, nil},
 		"one place twice":                   {at("198.51.100.1:5000", 5000, "198.51.100.1", "::ffff:198.51.100.1"), false, []string{"punched 198.51.100.1:5000"}},
@@ -176,11 +178,15 @@ func (c closing) Close() error { c.closed <- struct{}{}; return nil }
 func FuzzPlaces(f *testing.F) {
 	f.Add([]byte(`{"seen":"203.0.113.1:5000","port":5000,"local":["10.0.0.1"]}`))
 	f.Add([]byte(`{"port":5000,"local":["fe80::1%eth0"]}`))
+	f.Add([]byte(`{"port":5000,"local":["10.0.0.1","10.0.0.2","10.0.0.3","10.0.0.4","10.0.0.5","10.0.0.6","10.0.0.7","10.0.0.8","10.0.0.9"]}`))
 	here := Interfaces{Own: prefixes("10.0.0.2/8"), Virtual: prefixes("172.17.0.1/16")}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := Parse(b)
 		if err != nil {
 			return
+		}
+		if len(p.Local) > MaxPlaces {
+			t.Errorf("%d places were taken", len(p.Local))
 		}
 		for _, c := range Order(here, len(b)%2 == 0, p) {
 			if a := c.To.Addr(); here.Virtual[0].Contains(a) || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified() || c.To.Port() < leastPort {

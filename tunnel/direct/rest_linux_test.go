@@ -38,7 +38,7 @@ func TestNoSocketIsLeftBetweenRounds(t *testing.T) {
 	tcp, udp := []string{"tcp", "tcp6"}, []string{"udp", "udp6"}
 	port, nobody := freePort(t), freePort(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	over := make(chan error, 1)
+	over, began := make(chan error, 1), time.Now()
 	go func() { // awaited below
 		to := Candidate{Kind: LAN, To: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), nobody)}
 		_, _, err := Dial(ctx, &Network{Dial: dial}, port, []Candidate{to}, func(context.Context, net.Conn) (io.Closer, error) { return nil, nil })
@@ -47,7 +47,10 @@ func TestNoSocketIsLeftBetweenRounds(t *testing.T) {
 	var seen []string
 	for len(seen) == 0 {
 		select {
-		case <-over:
+		case err := <-over:
+			if time.Since(began) < maxDials*leastWait {
+				t.Fatalf("the round has ended, and nobody was there: %v", err)
+			}
 			t.Skip("the round was over before this machine had looked")
 		case <-time.After(time.Millisecond):
 			seen = sockets(t, tcp, port)

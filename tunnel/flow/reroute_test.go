@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"ztm/tunnel/answer"
 )
@@ -237,4 +238,75 @@ func TestAFlowThatIsClosedWhileItMovesHasMoved(t *testing.T) {
 	entrance.Close()
 	open.Wait()
 	end()
+}
+
+// Both ends talk until the flow has moved so often, and for as long as that takes.
+func TestAFlowIsWholeOverTwentyMoves(t *testing.T) {
+	const moves = 20
+	var open, all sync.WaitGroup
+	entrance, exit, end := newOffloaded(t, &open)
+	stop := make(chan struct{})
+	for i, ends := range [][2]*Conn{{entrance, exit}, {exit, entrance}} {
+		seed := [32]byte{byte(i)}
+		all.Go(func() {
+			if err := sayUntil(stop, ends[0], seed); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Go(func() {
+			if n, err := compare(ends[1], seed); err != nil || n == 0 {
+				t.Errorf("direction %d: after %d bytes: %v", i, n, err)
+			}
+		})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for i := range moves {
+		if err := move(ctx, entrance, exit, &open, agreed); err != nil {
+			t.Errorf("move %d: %v", i, err)
+			entrance.Reset() // nobody is to wait
+			exit.Reset()
+			break
+		}
+	}
+	close(stop)
+	all.Wait()
+	entrance.Close()
+	exit.Close()
+	open.Wait()
+	end()
+}
+
+// sayUntil sends random bytes until stop, and then the end.
+func sayUntil(stop <-chan struct{}, c *Conn, seed [32]byte) error {
+	random, b := rand.NewChaCha8(seed), make([]byte, 777)
+	for {
+		select {
+		case <-stop:
+			return c.CloseWrite()
+		default:
+		}
+		random.Read(b)
+		if _, err := c.Write(b); err != nil {
+			return err
+		}
+	}
+}
+
+// compare reads to the end, and returns how many bytes came that are those of a seed.
+func compare(c *Conn, seed [32]byte) (total int, err error) {
+	random, got, want := rand.NewChaCha8(seed), make([]byte, 777), make([]byte, 777)
+	for {
+		n, err := io.ReadFull(c, got)
+		random.Read(want[:n])
+		switch {
+		case !bytes.Equal(got[:n], want[:n]):
+			return total, errors.New("other bytes came")
+		case err == io.EOF:
+			return total, nil
+		case err != nil:
+			return total, err
+		}
+		total += n
+	}
 }
