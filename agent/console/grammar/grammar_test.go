@@ -432,3 +432,12 @@ func TestALineOfAForeignCommandIsReadUpToItsName(t *testing.T) {
 		}
 	}
 }
+
+func TestAHintWithSeveralWaysIsOneLine(t *testing.T) {
+	root := &Command{Name: "ztm", Commands: []*Command{{Name: "inbox", Runs: true, Synopsis: "ztm inbox\n       ztm inbox ID"}}}
+	_, err := Parse(root, []string{"inbox", "x"})
+	var h *apps.HintError
+	if !errors.As(err, &h) || h.Hint != "usage: ztm inbox, or: ztm inbox ID" {
+		t.Errorf("%v: %+v", err, h)
+	}
+}

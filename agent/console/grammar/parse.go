@@ -93,9 +93,18 @@ func Begins(root *Command, args []string) error {
 // wrong makes err a usage error; the hint is the usage of the command unless err has its own.
 func wrong(l *Line, err error) error {
 	if _, ok := err.(*apps.HintError); !ok {
-		err = &apps.HintError{Err: err, Hint: "usage: " + usage(l.Path)}
+		err = &apps.HintError{Err: err, Hint: "usage: " + oneLine(usage(l.Path))}
 	}
 	return &apps.UsageError{Err: err}
+}
+
+// oneLine is a usage of several ways, which stand on lines of their own in a help, for a hint.
+func oneLine(usage string) string {
+	ways := strings.Split(usage, "\n")
+	for i := range ways {
+		ways[i] = strings.TrimSpace(ways[i])
+	}
+	return strings.Join(ways, ", or: ")
 }
 
 // WithUsage gives a command that found something missing the hint that [Parse] gives. Other errors
