@@ -35,6 +35,7 @@ func ReadConf(path string) Conf {
 	return ParseConf(io.LimitReader(f, maxResolvConf))
 }
 
+// ParseConf reads the text of such a file. What it does not know it passes over, as libc does.
 func ParseConf(r io.Reader) Conf {
 	conf := Conf{ndots: 1}
 	for lines := bufio.NewScanner(r); lines.Scan(); {
@@ -61,6 +62,7 @@ func ParseConf(r io.Reader) Conf {
 	return conf
 }
 
+// SearchList returns the words that can be search domains, in lower case and at most [maxSearch].
 func SearchList(words []string) []string {
 	var out []string
 	for _, w := range words {

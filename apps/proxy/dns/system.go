@@ -37,6 +37,8 @@ type System struct {
 	servers servers
 }
 
+// NewSystem makes the resolver of this endpoint. bound returns where the proxy listens
+// itself.
 func NewSystem(o Options, bound func() []netip.AddrPort) *System {
 	s := &System{Options: o, Bound: bound}
 	if s.Dial == nil {

@@ -40,6 +40,7 @@ type Exit struct {
 	count map[identity.ID]int   // flows of each peer, connecting ones included; guarded by mu
 }
 
+// New makes the exit. The policy is asked for each flow, so a change holds at once.
 func New(p func() *policy.Policy, names apps.Names, sys *dns.System, log *slog.Logger) *Exit {
 	return &Exit{policy: p, names: names, sys: sys, log: log, flows: map[*granted]struct{}{}, count: map[identity.ID]int{}}
 }

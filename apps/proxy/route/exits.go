@@ -78,6 +78,7 @@ const (
 	exitLabel   = "proxy/exit"            // in Endpoint.Offers of every exit
 )
 
+// NewExits makes what is known of exits; self is what this endpoint advertises as one.
 func NewExits(m apps.Mesh, self func() (exit.Advertised, error)) *Exits {
 	return &Exits{
 		mesh: m, self: self, wanted: make(chan identity.ID), gone: make(chan struct{}), known: map[identity.ID]*known{},
