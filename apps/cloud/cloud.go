@@ -11,7 +11,6 @@ package cloud
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"os"
@@ -220,7 +219,7 @@ func (a *App) local() (*tree.Tree, error) {
 		return a.tree, nil
 	}
 	if a.life.Err() != nil {
-		return nil, errors.New("the app has ended")
+		return nil, answer.Errorf(answer.Unavailable, "the agent is ending")
 	}
 	dir, err := a.directory()
 	if err != nil {

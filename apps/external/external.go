@@ -9,7 +9,6 @@ package external
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/http"
 	"runtime"
@@ -130,7 +129,7 @@ func (a *App) runner(id string) (*run.Runner, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
-		return nil, errors.New("the app has ended")
+		return nil, answer.Errorf(answer.Unavailable, "the agent is ending")
 	}
 	r := a.runners[id]
 	if r == nil {

@@ -1,6 +1,7 @@
 package external
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -46,10 +47,11 @@ type listeners struct {
 
 // open answers an [Opening].
 func (a *App) open(r *http.Request, _ string) (any, error) {
-	o := Opening{Endpoint: a.host.Mesh.Self().ID, Page: "/"}
+	var o Opening
 	if err := answer.Decode(r, maxBody, &o); err != nil {
 		return nil, err
 	}
+	o.Endpoint, o.Page = cmp.Or(o.Endpoint, a.host.Mesh.Self().ID), cmp.Or(o.Page, "/")
 	if err := manifest.CheckID(o.App); err != nil {
 		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
@@ -84,7 +86,7 @@ func (l *listeners) serve(ln net.Listener, h http.Handler, serve func(context.Co
 	if l.closed {
 		end()
 		ln.Close()
-		return answer.Errorf(answer.Unavailable, "the app has ended")
+		return answer.Errorf(answer.Unavailable, "the agent is ending")
 	}
 	if len(l.ends) >= maxOpened {
 		(*l.ends[0])()

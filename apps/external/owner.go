@@ -21,8 +21,8 @@ import (
 // What the owner's command line asks for by flows, a line of JSON at a time:
 //
 //	app/sign     bundle.Bundle -> Signature
-//	app/install  bundle.Signed -> install.Offer; install.Consent, then the bytes of all files in the
-//	             order of the bundle -> Installation
+//	app/install  bundle.Signed -> Answered; install.Consent, then the bytes of all files in the order
+//	             of the bundle -> Installation
 //	app/log      ?app=PROVIDER/NAME[&follow=1] -> what its program wrote
 //	app/run      Trial -> the log; the program ends with the flow. Only from this endpoint itself.
 //
@@ -91,6 +91,9 @@ func (l *Lines) Put(v any) error {
 	}
 	return err
 }
+
+// Reader returns what follows the lines that were read.
+func (l *Lines) Reader() io.Reader { return l.r }
 
 // public is an error as it is told; nil for nil.
 func public(err error) *answer.Error {
@@ -266,6 +269,3 @@ func (a *App) end(id string) {
 	a.mu.Unlock()
 	a.changed(id)
 }
-
-// Reader returns what follows the lines that were read.
-func (l *Lines) Reader() io.Reader { return l.r }

@@ -6,6 +6,7 @@
 //	Order    which of the peer's places are dialled, and in which order
 //	Dial     the attempts of the one that chooses: the first connection that is sealed wins
 //	Answer   the attempts of the other one, which takes what comes
+//	Socket   a UDP socket of its own port, for package datagram, which finds a way for it by Places
 package direct
 
 import (

@@ -222,7 +222,7 @@ func (k *Keeper) serveGiven(w http.ResponseWriter, r *http.Request) error {
 	}
 	var in given
 	if err := json.Unmarshal(body, &in); err != nil {
-		return answer.Errorf(answer.BadRequest, "policy: the slice makes no sense")
+		return answer.Errorf(answer.BadRequest, "policy: the slice: %v", err)
 	}
 	return taken(w, k.takeBoth(in))
 }

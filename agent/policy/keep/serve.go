@@ -3,6 +3,7 @@ package keep
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -90,7 +91,7 @@ func taken(w http.ResponseWriter, err error) error {
 // readBody reads a body of a peer, which has a length and some time.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength <= 0 || r.ContentLength > limit {
-		return nil, answer.Errorf(answer.BadRequest, "policy: the length is missing or makes no sense")
+		return nil, answer.Errorf(answer.BadRequest, "policy: want a Content-Length of 1 to %d bytes", limit)
 	}
 	http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
 	return answer.Body(r, r.ContentLength)
@@ -110,8 +111,15 @@ func (k *Keeper) serveSlice(w http.ResponseWriter, r *http.Request, peer identit
 		return err
 	}
 	var in request
-	if err := json.Unmarshal(body, &in); err != nil || len(in.Asked) > signed.MaxAsked || apps.CheckWho(in.Asked) != nil {
-		return answer.Errorf(answer.BadRequest, "policy: the request makes no sense")
+	err = json.Unmarshal(body, &in)
+	if err == nil {
+		err = apps.CheckWho(in.Asked)
+	}
+	if err == nil && len(in.Asked) > signed.MaxAsked {
+		err = fmt.Errorf("it asks for %d users and groups, the limit is %d", len(in.Asked), signed.MaxAsked)
+	}
+	if err != nil {
+		return answer.Errorf(answer.BadRequest, "policy: the request: %v", err)
 	}
 	k.noteAsked(peer.ID, in.Asked)
 	source, head, err := k.whole()

@@ -68,7 +68,7 @@ func (c *Config) Check() error {
 		return err
 	}
 	if c.Quota < 0 {
-		return answer.Errorf(answer.BadRequest, "a quota of %d bytes", c.Quota)
+		return answer.Errorf(answer.BadRequest, "a quota of %d bytes: want the bytes of each user, or 0 for no quota", c.Quota)
 	}
 	if c.LocalDir != "" && !filepath.IsAbs(c.LocalDir) {
 		return answer.Errorf(answer.BadRequest, "the local directory %q is not absolute", c.LocalDir)

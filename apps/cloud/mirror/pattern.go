@@ -47,7 +47,7 @@ func (ps Patterns) Check() error {
 	}
 	for _, p := range ps {
 		if body := strings.TrimPrefix(p, "!"); body == "" || len(body) > maxPattern || strings.Contains(body, "//") || body == "/" || strings.Contains(body, "***") {
-			return fmt.Errorf("the pattern %.50q makes no sense", p)
+			return fmt.Errorf("the pattern %.50q is empty, longer than %d bytes, or has // or *** in it", p, maxPattern)
 		}
 	}
 	return nil
