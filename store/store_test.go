@@ -300,8 +300,8 @@ func TestValueOfAnotherTypeIsAnErrorThatNamesIt(t *testing.T) {
 	put(t, db, "bob", user{Name: "Bob"})
 	numbers := NewTable[int]("users")
 	err := db.View(func(tx *Tx) error { _, _, err := numbers.Get(tx, "bob"); return err })
-	if err == nil || !strings.Contains(err.Error(), "users") || !strings.Contains(err.Error(), "bob") {
-		t.Errorf("err is %v, want one that names table and key", err)
+	if err == nil || !strings.Contains(err.Error(), "users") || !strings.Contains(err.Error(), "bob") || !strings.Contains(err.Error(), "another version") {
+		t.Errorf("err is %v, want one that names table and key, and says why", err)
 	}
 }
 

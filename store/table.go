@@ -145,10 +145,14 @@ func (r rows) scan(tx *Tx, prefix string, fn func(key string, stored []byte) err
 
 // decode sets what v points to; nothing in it points at stored.
 func (r rows) decode(key string, stored []byte, v any) error {
-	if err := json.Unmarshal(stored, v); err != nil {
-		return r.wrap(key, err)
+	err := json.Unmarshal(stored, v)
+	switch {
+	case err == nil:
+		return nil
+	case json.Valid(stored):
+		return r.wrap(key, fmt.Errorf("another version of ztm wrote it, and this one cannot read it: %w", err))
 	}
-	return nil
+	return r.wrap(key, err)
 }
 
 func (r rows) wrap(key string, err error) error {
