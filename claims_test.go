@@ -23,6 +23,7 @@ func TestWhatADeviceSaysOfItselfGivesItNothing(t *testing.T) {
 	w.ztm("office", "script", "config", "--add-user", "bob")
 	w.setPolicy("root", func(s *policy.Source) {
 		s.Mode, s.Users["bob"] = policy.Enforce, policy.User{}
+		s.Endpoints["till"] = policy.Endpoint{ID: w.endpointOf("root"), Labels: []string{"kind=till"}}
 		bob := []policy.Who{{Name: "bob", Added: 1}}
 		s.Grants = []policy.Grant{
 			{Name: "from", Who: bob, To: []string{"terminal"}, At: []string{"*"}, From: []string{"label:kind=till"}},
@@ -34,7 +35,8 @@ func TestWhatADeviceSaysOfItselfGivesItNothing(t *testing.T) {
 		t.Errorf("labels of its own have given a device:\n%s", out)
 	}
 	session := w.intruder("bob").session(t, w.endpointOf("office"))
-	for _, claim := range []url.Values{nil, {"user": {"alice"}}, {"peer": {string(w.endpointOf("office"))}, "name": {"ep-office"}}, {"labels": {"kind=till"}, "root": {"true"}}} {
+	till := string(w.endpointOf("root")) // which has what the grant is for
+	for _, claim := range []url.Values{nil, {"peer": {till}, "id": {till}, "from": {till}, "ep": {till}, "name": {"till"}}, {"user": {"alice"}}, {"peer": {string(w.endpointOf("office"))}, "name": {"ep-office"}}, {"labels": {"kind=till"}, "root": {"true"}}} {
 		if status, _ := open(t, session, way{path: "terminal/shell", query: claim}); status != http.StatusForbidden {
 			t.Errorf("with %v in the query a device without a grant has a terminal: status %d", claim, status)
 		}

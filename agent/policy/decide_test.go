@@ -119,7 +119,7 @@ var (
 	theUsers   = []string{"ann", "bob", "carol", "a.b", "axb"}
 	theTargets = []string{"tunnel/tcp/ssh", "tunnel/tcp/db", "tunnel", "tunnel/udp/*", "terminal", "terminal/*", "tunnel/forward/*", "file/read", "proxy/*.demo:443"}
 	asked      = [][2]string{{"tunnel", "tcp/ssh"}, {"tunnel", "tcp/db"}, {"tunnel", "udp/dns"}, {"tunnel", ""}, {"terminal", "shell"},
-		{"file", "read"}, {"file", "write"}, {"proxy", "a.demo:443"}, {"proxy", "a.demo:80"}, {"proxy", ""}, {"term", "inal"}, {"tunnel", "forward/a:1"}, {"", ""}}
+		{"file", "read"}, {"file", "write"}, {"proxy", "a.demo:443"}, {"proxy", "a.demo:80"}, {"proxy", "xdemo:443"}, {"proxy", ""}, {"term", "inal"}, {"tunnel", "forward/a:1"}, {"", ""}}
 )
 
 // someSource makes a source that Check accepts.
