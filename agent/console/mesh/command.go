@@ -24,159 +24,191 @@ func Commands(console *console.Console, more apps.Commands) []*cli.Command {
 // members are the commands that change who belongs to the mesh.
 func (c commands) members() []*cli.Command {
 	return []*cli.Command{
-		{
-			Name: "join", Category: apps.Device, ArgsUsage: "MESH", Usage: "join a mesh with a permit",
-			Description: "MESH is your name for the mesh on this device.\n\n" +
-				"Example:\n  ztm join home --as laptop --permit bob.json",
+		c.joinCommand(), c.leaveCommand(), c.identityCommand(), c.inviteCommand(), c.evictCommand(),
+		c.revokeCommand(), c.approveCommand(), c.forgetCommand(), c.rotateCommand(), c.setCommand(),
+		c.labelCommand(),
+	}
+}
+
+func (c commands) joinCommand() *cli.Command {
+	return &cli.Command{
+		Name: "join", Category: apps.Device, ArgsUsage: "MESH", Usage: "join a mesh with a permit",
+		Description: "MESH is your name for the mesh on this device.\n\n" +
+			"Example:\n  ztm join home --as laptop --permit bob.json",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "as", Required: true, Usage: "join as `NAME`"},
+			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Required: true, Usage: "read the permit from `FILE`; - for standard input"},
+			&cli.DurationFlag{Name: "wait", Usage: "wait up to `TIME` for the endpoint that redeems the token, and for approval"},
+			&cli.BoolFlag{Name: "replace", Usage: "take the place of another device of the same user that has the name, also while it is online"},
+		},
+		Action: func(x *cli.Context) error {
+			if x.Duration("wait") < 0 {
+				return &apps.UsageError{Err: errors.New("option --wait: want a time such as 10m")}
+			}
+			return c.join(x.Context, x.Args().First(), x.String("as"), x.String("permit"),
+				joinWait{time: x.Duration("wait"), given: x.IsSet("wait"), replace: x.Bool("replace")})
+		},
+	}
+}
+
+func (c commands) leaveCommand() *cli.Command {
+	return &cli.Command{
+		Name: "leave", Category: apps.Device, ArgsUsage: "MESH", Usage: "leave a mesh",
+		Description: "The device keeps its key. With a new permit it can join again as the same endpoint.\n\n" +
+			"Example:\n  ztm leave home",
+		Action: func(x *cli.Context) error { return c.leave(x.Context, x.Args().First()) },
+	}
+}
+
+func (c commands) identityCommand() *cli.Command {
+	return &cli.Command{
+		Name: "identity", Category: apps.AtEndpoint, Usage: "print the public key of this device",
+		Description: "An invitation for this device alone needs it: see ztm invite --help.\n\n" +
+			"Example:\n  ztm identity > bob.pub",
+		Action: func(x *cli.Context) error { return c.identity(x.Context) },
+	}
+}
+
+func (c commands) inviteCommand() *cli.Command {
+	return &cli.Command{
+		Name: "invite", Category: apps.InMesh, ArgsUsage: "[USER]", Usage: "write a permit that lets a user join the mesh, or that makes another hub",
+		Description: "With --identity the permit works for one device and is no secret. Without it the permit holds a token:\n" +
+			"the first device that presents it can join, once, until the token expires.\n\n" +
+			"A token is redeemed by one endpoint of root, or by a hub that keeps the CA key, which must be online then: --redeemer\n" +
+			"chooses it. With --approve the device waits until somebody runs `ztm approve` there. An --ephemeral endpoint goes, with\n" +
+			"its name, five minutes after it has disconnected: put such a permit with many --uses into the Secret of pods.\n\n" +
+			"With --hub it is for another hub of the mesh, which has made its key with: ztm run hub --identity FILE\n\n" +
+			"Example:\n  ztm invite bob --identity bob.pub --permit bob.json\n  ztm invite bob --permit bob.json --expires 1h\n" +
+			"  ztm invite gil --permit gil.json --valid 30d\n  ztm invite pods --permit pods.json --uses 1000 --ephemeral --expires 2160h\n" +
+			"  ztm invite --hub --identity hub2.pub --name hub2.example.com:8888 --permit hub2.json",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "identity", Aliases: []string{"i"}, Usage: "read the public key of the device from `FILE`; - for standard input"},
+			&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the permit to `FILE` (default: standard output)"},
+			&cli.BoolFlag{Name: "hub", Usage: "write the permit of a hub"},
+			&cli.StringSliceFlag{Name: "name", Usage: "with --hub: tell agents to reach it at `HOST:PORT`"},
+			&cli.DurationFlag{Name: "expires", Value: 24 * time.Hour, DefaultText: "24h", Usage: "let the token expire after `TIME`"},
+			&cli.IntFlag{Name: "uses", Value: 1, DefaultText: "1", Usage: "let `COUNT` devices join with the token"},
+			&cli.BoolFlag{Name: "ephemeral", Usage: "let the endpoint go when it has disconnected"},
+			&cli.BoolFlag{Name: "approve", Usage: "let the device wait until somebody approves it"},
+			&cli.StringFlag{Name: "valid", Usage: "end the user's access after `TIME`, such as 8h or 30d, on all of their devices"},
+			&cli.StringFlag{Name: "redeemer", Usage: "let `EP` of root redeem the token, or: hub"},
+		},
+		Action: func(x *cli.Context) error {
+			if x.Bool("hub") {
+				return c.inviteHubCommand(x)
+			}
+			if x.Args().First() == "" {
+				return &apps.HintError{Err: apps.Usagef("missing USER"), Hint: "usage: ztm invite USER [OPTIONS]"}
+			}
+			if x.IsSet("name") {
+				return &apps.UsageError{Err: errors.New("option --name is for a hub: give it with --hub")}
+			}
+			for _, name := range []string{"expires", "uses", "ephemeral", "approve", "redeemer"} {
+				if x.IsSet(name) && x.IsSet("identity") {
+					return &apps.UsageError{Err: fmt.Errorf("option --%s is for a token: it cannot be given with --identity", name)}
+				}
+			}
+			valid, err := apps.ParseDays(cmp.Or(x.String("valid"), "0s"))
+			if err != nil || x.IsSet("valid") && time.Duration(valid) < time.Minute {
+				return &apps.UsageError{Err: errors.New("option --valid: want a minute at least, for example 8h or 30d")}
+			}
+			if x.Int("uses") < 1 || x.Int("uses") > identity.MaxUses {
+				return &apps.UsageError{Err: fmt.Errorf("option --uses: want a number from 1 to %d", identity.MaxUses)}
+			}
+			return c.invite(x.Context, invitation{
+				user: x.Args().First(), identity: x.String("identity"), permit: x.String("permit"), expires: x.Duration("expires"),
+				uses: x.Int("uses"), ephemeral: x.Bool("ephemeral"), approve: x.Bool("approve"), redeemer: x.String("redeemer"), valid: time.Duration(valid),
+			})
+		},
+	}
+}
+
+func (c commands) revokeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "revoke", Usage: "void what was given out",
+		Description: "Example:\n  ztm revoke token 5f0c",
+		Subcommands: []*cli.Command{{
+			Name: "token", Category: apps.AtEndpoint, ArgsUsage: "ID", Usage: "void a join token that was not used up",
+			Description: "ID is what `ztm get token` shows, or its beginning.\n\nExample:\n  ztm revoke token 5f0c",
+			Action:      func(x *cli.Context) error { return c.revokeToken(x.Context, x.Args().First()) },
+		}},
+	}
+}
+
+func (c commands) approveCommand() *cli.Command {
+	return &cli.Command{
+		Name: "approve", Category: apps.AtEndpoint, ArgsUsage: "NAME", Usage: "let in a device that waits for approval",
+		Description: "NAME is that of the device, or its ID. Compare the ID with the one that the device shows. Run it at the endpoint that\n" +
+			"redeems the token: `ztm get approval` there lists who waits.\n\n" +
+			"Example:\n  ztm approve laptop\n  ztm ep root-1 approve laptop --deny",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "deny", Usage: "refuse the device"}},
+		Action: func(x *cli.Context) error { return c.approve(x.Context, x.Args().First(), x.Bool("deny")) },
+	}
+}
+
+func (c commands) forgetCommand() *cli.Command {
+	return &cli.Command{
+		Name: "forget", Category: apps.InMesh, ArgsUsage: "NAME", Usage: "forget the user behind the name of an endpoint",
+		Description: "The first use of a name by `ztm terminal`, `ztm script` or `ztm forward` remembers its user, and so does that of a\n" +
+			"cluster's name by `ztm kube login`. The name is refused when another user has it later. Run this only after the new\n" +
+			"owner has confirmed the change. The next use of the name remembers its user anew.\n\n" +
+			"Example:\n  ztm forget office",
+		Action: func(x *cli.Context) error { return c.forget(x.Context, x.Args().First()) },
+	}
+}
+
+func (c commands) rotateCommand() *cli.Command {
+	return &cli.Command{
+		Name: "rotate", Usage: "replace the key of the mesh",
+		Description: "Example:\n  ztm rotate root --permit new-root.json",
+		Subcommands: []*cli.Command{{
+			Name: "root", Category: apps.InMesh, Usage: "replace the CA key, which admits and evicts users",
+			Description: "Run it on an endpoint of user root that holds the present key. Devices that connect within the grace period get\n" +
+				"new certificates by themselves. The others must be invited again. Unused join tokens are void. Other endpoints\n" +
+				"of root join again with the new permit: ztm join MESH --as NAME --permit FILE.\n\n" +
+				"If the key was stolen, use --grace 0, which voids all certificates at once. Then start the hub with --permit FILE\n" +
+				"and invite everybody again. Endpoints that join again keep their tunnels and settings.\n\n" +
+				"Example:\n  ztm rotate root --permit new-root.json",
 			Flags: []cli.Flag{
-				&cli.StringFlag{Name: "as", Required: true, Usage: "join as `NAME`"},
-				&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Required: true, Usage: "read the permit from `FILE`; - for standard input"},
-				&cli.DurationFlag{Name: "wait", Usage: "wait up to `TIME` for the endpoint that redeems the token, and for approval"},
-				&cli.BoolFlag{Name: "replace", Usage: "take the place of another device of the same user that has the name, also while it is online"},
+				&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Required: true, Usage: "write the new root permit to `FILE`; keep it where the old one was"},
+				&cli.DurationFlag{Name: "grace", Value: 30 * 24 * time.Hour, DefaultText: "720h", Usage: "accept old certificates for `TIME`"},
+				&cli.BoolFlag{Name: "again", Usage: "only write the present root permit again"},
 			},
 			Action: func(x *cli.Context) error {
-				if x.Duration("wait") < 0 {
-					return &apps.UsageError{Err: errors.New("option --wait: want a time such as 10m")}
+				if x.IsSet("grace") && x.Bool("again") {
+					return &apps.UsageError{Err: errors.New("option --grace cannot be given with --again, which replaces nothing")}
 				}
-				return c.join(x.Context, x.Args().First(), x.String("as"), x.String("permit"),
-					joinWait{time: x.Duration("wait"), given: x.IsSet("wait"), replace: x.Bool("replace")})
+				return c.rotate(x.Context, rotation{permit: x.String("permit"), grace: x.Duration("grace"), again: x.Bool("again")})
 			},
+		}},
+	}
+}
+
+func (c commands) setCommand() *cli.Command {
+	return &cli.Command{
+		Name: "set", Usage: "set where the hubs of a mesh are",
+		Description: "Example:\n  ztm set hubs hub-2.example.com:8888",
+		Subcommands: []*cli.Command{{
+			Name: "hubs", Category: apps.InMesh, ArgsUsage: "HOST:PORT ...", Usage: "set the addresses of the hubs of the mesh on this device",
+			Description: "An agent learns of new hubs and new addresses by itself. Run this only on a device that has lost its way: all hubs\n" +
+				"moved while it was away. It replaces what the permit said, and what hubs have said since. Which hub is at an\n" +
+				"address is verified when the agent connects.\n\n" +
+				"Example:\n  ztm mesh home set hubs hub-2.example.com:8888 hub-3.example.com:8888",
+			Action: func(x *cli.Context) error { return c.setHubs(x.Context, x.Args().Slice()) },
+		}},
+	}
+}
+
+func (c commands) labelCommand() *cli.Command {
+	return &cli.Command{
+		Name: "label", Category: apps.AtEndpoint, Usage: "show or change the labels of an endpoint",
+		Description: "Example:\n  ztm label --add env:prod web --remove test\n  ztm ep nas label",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "add", Usage: "add `LABEL`"},
+			&cli.StringSliceFlag{Name: "remove", Aliases: []string{"delete"}, Usage: "remove `LABEL`"},
 		},
-		{
-			Name: "leave", Category: apps.Device, ArgsUsage: "MESH", Usage: "leave a mesh",
-			Description: "The device keeps its key. With a new permit it can join again as the same endpoint.\n\n" +
-				"Example:\n  ztm leave home",
-			Action: func(x *cli.Context) error { return c.leave(x.Context, x.Args().First()) },
-		},
-		{
-			Name: "identity", Category: apps.AtEndpoint, Usage: "print the public key of this device",
-			Description: "An invitation for this device alone needs it: see ztm invite --help.\n\n" +
-				"Example:\n  ztm identity > bob.pub",
-			Action: func(x *cli.Context) error { return c.identity(x.Context) },
-		},
-		{
-			Name: "invite", Category: apps.InMesh, ArgsUsage: "[USER]", Usage: "write a permit that lets a user join the mesh, or that makes another hub",
-			Description: "With --identity the permit works for one device and is no secret. Without it the permit holds a token:\n" +
-				"the first device that presents it can join, once, until the token expires.\n\n" +
-				"A token is redeemed by one endpoint of root, or by a hub that keeps the CA key, which must be online then: --redeemer\n" +
-				"chooses it. With --approve the device waits until somebody runs `ztm approve` there. An --ephemeral endpoint goes, with\n" +
-				"its name, five minutes after it has disconnected: put such a permit with many --uses into the Secret of pods.\n\n" +
-				"With --hub it is for another hub of the mesh, which has made its key with: ztm run hub --identity FILE\n\n" +
-				"Example:\n  ztm invite bob --identity bob.pub --permit bob.json\n  ztm invite bob --permit bob.json --expires 1h\n" +
-				"  ztm invite gil --permit gil.json --valid 30d\n  ztm invite pods --permit pods.json --uses 1000 --ephemeral --expires 2160h\n" +
-				"  ztm invite --hub --identity hub2.pub --name hub2.example.com:8888 --permit hub2.json",
-			Flags: []cli.Flag{
-				&cli.StringFlag{Name: "identity", Aliases: []string{"i"}, Usage: "read the public key of the device from `FILE`; - for standard input"},
-				&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Usage: "write the permit to `FILE` (default: standard output)"},
-				&cli.BoolFlag{Name: "hub", Usage: "write the permit of a hub"},
-				&cli.StringSliceFlag{Name: "name", Usage: "with --hub: tell agents to reach it at `HOST:PORT`"},
-				&cli.DurationFlag{Name: "expires", Value: 24 * time.Hour, DefaultText: "24h", Usage: "let the token expire after `TIME`"},
-				&cli.IntFlag{Name: "uses", Value: 1, DefaultText: "1", Usage: "let `COUNT` devices join with the token"},
-				&cli.BoolFlag{Name: "ephemeral", Usage: "let the endpoint go when it has disconnected"},
-				&cli.BoolFlag{Name: "approve", Usage: "let the device wait until somebody approves it"},
-				&cli.StringFlag{Name: "valid", Usage: "end the user's access after `TIME`, such as 8h or 30d, on all of their devices"},
-				&cli.StringFlag{Name: "redeemer", Usage: "let `EP` of root redeem the token, or: hub"},
-			},
-			Action: func(x *cli.Context) error {
-				if x.Bool("hub") {
-					return c.inviteHubCommand(x)
-				}
-				if x.Args().First() == "" {
-					return &apps.HintError{Err: apps.Usagef("missing USER"), Hint: "usage: ztm invite USER [OPTIONS]"}
-				}
-				if x.IsSet("name") {
-					return &apps.UsageError{Err: errors.New("option --name is for a hub: give it with --hub")}
-				}
-				for _, name := range []string{"expires", "uses", "ephemeral", "approve", "redeemer"} {
-					if x.IsSet(name) && x.IsSet("identity") {
-						return &apps.UsageError{Err: fmt.Errorf("option --%s is for a token: it cannot be given with --identity", name)}
-					}
-				}
-				valid, err := apps.ParseDays(cmp.Or(x.String("valid"), "0s"))
-				if err != nil || x.IsSet("valid") && time.Duration(valid) < time.Minute {
-					return &apps.UsageError{Err: errors.New("option --valid: want a minute at least, for example 8h or 30d")}
-				}
-				if x.Int("uses") < 1 || x.Int("uses") > identity.MaxUses {
-					return &apps.UsageError{Err: fmt.Errorf("option --uses: want a number from 1 to %d", identity.MaxUses)}
-				}
-				return c.invite(x.Context, invitation{
-					user: x.Args().First(), identity: x.String("identity"), permit: x.String("permit"), expires: x.Duration("expires"),
-					uses: x.Int("uses"), ephemeral: x.Bool("ephemeral"), approve: x.Bool("approve"), redeemer: x.String("redeemer"), valid: time.Duration(valid),
-				})
-			},
-		},
-		c.evictCommand(),
-		{
-			Name: "revoke", Usage: "void what was given out",
-			Description: "Example:\n  ztm revoke token 5f0c",
-			Subcommands: []*cli.Command{{
-				Name: "token", Category: apps.AtEndpoint, ArgsUsage: "ID", Usage: "void a join token that was not used up",
-				Description: "ID is what `ztm get token` shows, or its beginning.\n\nExample:\n  ztm revoke token 5f0c",
-				Action:      func(x *cli.Context) error { return c.revokeToken(x.Context, x.Args().First()) },
-			}},
-		},
-		{
-			Name: "approve", Category: apps.AtEndpoint, ArgsUsage: "NAME", Usage: "let in a device that waits for approval",
-			Description: "NAME is that of the device, or its ID. Compare the ID with the one that the device shows. Run it at the endpoint that\n" +
-				"redeems the token: `ztm get approval` there lists who waits.\n\n" +
-				"Example:\n  ztm approve laptop\n  ztm ep root-1 approve laptop --deny",
-			Flags:  []cli.Flag{&cli.BoolFlag{Name: "deny", Usage: "refuse the device"}},
-			Action: func(x *cli.Context) error { return c.approve(x.Context, x.Args().First(), x.Bool("deny")) },
-		},
-		{
-			Name: "forget", Category: apps.InMesh, ArgsUsage: "NAME", Usage: "forget the user behind the name of an endpoint",
-			Description: "The first use of a name by `ztm terminal`, `ztm script` or `ztm forward` remembers its user, and so does that of a\n" +
-				"cluster's name by `ztm kube login`. The name is refused when another user has it later. Run this only after the new\n" +
-				"owner has confirmed the change. The next use of the name remembers its user anew.\n\n" +
-				"Example:\n  ztm forget office",
-			Action: func(x *cli.Context) error { return c.forget(x.Context, x.Args().First()) },
-		},
-		{
-			Name: "rotate", Usage: "replace the key of the mesh",
-			Description: "Example:\n  ztm rotate root --permit new-root.json",
-			Subcommands: []*cli.Command{{
-				Name: "root", Category: apps.InMesh, Usage: "replace the CA key, which admits and evicts users",
-				Description: "Run it on an endpoint of user root that holds the present key. Devices that connect within the grace period get\n" +
-					"new certificates by themselves. The others must be invited again. Unused join tokens are void. Other endpoints\n" +
-					"of root join again with the new permit: ztm join MESH --as NAME --permit FILE.\n\n" +
-					"If the key was stolen, use --grace 0, which voids all certificates at once. Then start the hub with --permit FILE\n" +
-					"and invite everybody again. Endpoints that join again keep their tunnels and settings.\n\n" +
-					"Example:\n  ztm rotate root --permit new-root.json",
-				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "permit", Aliases: []string{"p"}, Required: true, Usage: "write the new root permit to `FILE`; keep it where the old one was"},
-					&cli.DurationFlag{Name: "grace", Value: 30 * 24 * time.Hour, DefaultText: "720h", Usage: "accept old certificates for `TIME`"},
-					&cli.BoolFlag{Name: "again", Usage: "only write the present root permit again"},
-				},
-				Action: func(x *cli.Context) error {
-					if x.IsSet("grace") && x.Bool("again") {
-						return &apps.UsageError{Err: errors.New("option --grace cannot be given with --again, which replaces nothing")}
-					}
-					return c.rotate(x.Context, rotation{permit: x.String("permit"), grace: x.Duration("grace"), again: x.Bool("again")})
-				},
-			}},
-		},
-		{
-			Name: "set", Usage: "set where the hubs of a mesh are",
-			Description: "Example:\n  ztm set hubs hub-2.example.com:8888",
-			Subcommands: []*cli.Command{{
-				Name: "hubs", Category: apps.InMesh, ArgsUsage: "HOST:PORT ...", Usage: "set the addresses of the hubs of the mesh on this device",
-				Description: "An agent learns of new hubs and new addresses by itself. Run this only on a device that has lost its way: all hubs\n" +
-					"moved while it was away. It replaces what the permit said, and what hubs have said since. Which hub is at an\n" +
-					"address is verified when the agent connects.\n\n" +
-					"Example:\n  ztm mesh home set hubs hub-2.example.com:8888 hub-3.example.com:8888",
-				Action: func(x *cli.Context) error { return c.setHubs(x.Context, x.Args().Slice()) },
-			}},
-		},
-		{
-			Name: "label", Category: apps.AtEndpoint, Usage: "show or change the labels of an endpoint",
-			Description: "Example:\n  ztm label --add env:prod web --remove test\n  ztm ep nas label",
-			Flags: []cli.Flag{
-				&cli.StringSliceFlag{Name: "add", Usage: "add `LABEL`"},
-				&cli.StringSliceFlag{Name: "remove", Aliases: []string{"delete"}, Usage: "remove `LABEL`"},
-			},
-			Action: func(x *cli.Context) error {
-				return c.label(x.Context, x.StringSlice("add"), x.StringSlice("remove"))
-			},
+		Action: func(x *cli.Context) error {
+			return c.label(x.Context, x.StringSlice("add"), x.StringSlice("remove"))
 		},
 	}
 }
