@@ -13,6 +13,7 @@ import (
 
 	"ztm/agent/api"
 	"ztm/agent/limits"
+	"ztm/agent/tokens"
 	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
@@ -165,6 +166,26 @@ func TestTheUsesOfATokenThatAnotherEndpointRedeemsAreSaidWhereItWasMade(t *testi
 		}
 		if err := spare.authority.Book.Redeem(inv, identity.IDOf([]byte{byte(left)}), time.Now()); left > 0 && err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+func TestATokenOfBeforeARestoreIsNotOpen(t *testing.T) {
+	m, _, _ := rootMesh(t, 1)
+	for _, user := range []string{"old", "new"} {
+		if _, err := m.authority.Invite(t.Context(), user, nil, api.Invite{}); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now()
+		if user == "new" {
+			at = at.Add(-time.Hour)
+		}
+		if err := tokens.MarkRestored(m.agent.db, at); err != nil {
+			t.Fatal(err)
+		}
+		open, err := m.authority.Tokens(t.Context())
+		if want := map[string]int{"old": 0, "new": 2}[user]; err != nil || len(open) != want {
+			t.Errorf("%s: %+v, %v", user, open, err)
 		}
 	}
 }

@@ -45,6 +45,7 @@ type Issued struct {
 	identity.Invitation
 	Used    int // by how many keys, at this redeemer
 	Revoked bool
+	Stale   bool // older than the backup from which this endpoint was restored: not redeemed here
 }
 
 // Asking is a device that waits for a person.
@@ -174,7 +175,7 @@ func (a *Authority) Tokens(ctx context.Context) ([]api.Token, error) {
 	out := []api.Token{}
 	silent := map[identity.ID]bool{} // redeemers that did not answer are not asked again
 	for _, i := range all {
-		if a.Verifier.Trust().Voids(i.User, i.Admitted) {
+		if a.Verifier.Trust().Voids(i.User, i.Admitted) || i.Stale && i.Redeemer == a.Self {
 			continue
 		}
 		t := api.Token{ID: i.Nonce, User: i.User, Made: i.Admitted, Until: i.Expires, Uses: i.Uses, Left: i.Uses - i.Used,

@@ -128,6 +128,10 @@ func (b Store) putIssued(tx *store.Tx, inv identity.Invitation) error {
 // Issued implements [authority.Book].
 func (b Store) Issued(now time.Time) (all []authority.Issued, err error) {
 	err = b.DB.View(func(tx *store.Tx) error {
+		restored, _, err := restoredTable.Get(tx, restoredKey)
+		if err != nil {
+			return err
+		}
 		return issuedTable.ForEach(tx, b.Mesh+"/", func(key string, r issuedRow) error {
 			nonce := strings.TrimPrefix(key, b.Mesh+"/")
 			use, err := tokenTable.Get(tx, nonce)
@@ -135,7 +139,7 @@ func (b Store) Issued(now time.Time) (all []authority.Issued, err error) {
 				all = append(all, authority.Issued{
 					Invitation: identity.Invitation{User: r.User, Admitted: r.Made.Time(), Expires: r.Expires.Time(), Nonce: nonce,
 						Uses: max(r.Uses, 1), Ephemeral: r.Ephemeral, Approve: r.Approve, By: r.By, Redeemer: r.Redeemer},
-					Used: use.Used, Revoked: use.Revoked,
+					Used: use.Used, Revoked: use.Revoked, Stale: r.Made <= restored,
 				})
 			}
 			return err
