@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -94,6 +95,12 @@ func (p pair) String() string {
 	return p.a.name + " / " + p.b.name
 }
 
+// is reports whether words mean a pair: one with that name, or any whose name has them where none is called so.
+func (p pair) is(words string) bool {
+	named := slices.ContainsFunc(pairs, func(p pair) bool { return p.String() == words })
+	return p.String() == words || !named && strings.Contains(p.String(), words)
+}
+
 // plain reports whether b can be connected to.
 func (p pair) plain() bool { return p.lie == oneNetwork || p.lie == apart && p.b.open }
 
@@ -140,7 +147,7 @@ func main() {
 	binary := flag.String("ztm", "", "the program; it is built where none is named")
 	size := flag.Int64("size", 64, "megabytes that are moved over each path, in each round")
 	rounds := flag.Int("rounds", 1, "how often they are, in turns with plain and sealed relays where there can be those")
-	only := flag.String("only", "", "pairs whose name has this")
+	only := flag.String("only", "", "the pair of this name, or pairs whose name has this")
 	serve := flag.String("serve", "", "be the target of the tunnel, at an address")
 	pull := flag.String("pull", "", "be its client: ADDRESS,BYTES")
 	first := flag.String("first", "", "open connections one after the other, and print how long the first byte takes: ADDRESS,COUNT")
@@ -189,7 +196,7 @@ func run(ctx context.Context, dir, ztm, only string, m moves) error {
 	fmt.Fprintln(table, "ROUTERS\tPATH\tAFTER\tMB/s\tOF PLAIN\tOF SEALED\tFIRST BYTE RELAYED\tFIRST BYTE\tROUND TRIP\tOF PLAIN\tBYTES AT THE HUB\tITS CPU\tLISTENING\tDATAGRAMS\tCAME BACK\tBYTES AT THE HUB")
 	failed := 0
 	for i, p := range pairs {
-		if !strings.Contains(p.String(), only) || ctx.Err() != nil {
+		if !p.is(only) || ctx.Err() != nil {
 			continue
 		}
 		r, err := try(ctx, ztm, fmt.Sprintf("%s/%d", dir, i), strconv.Itoa(i), p, m)
