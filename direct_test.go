@@ -463,8 +463,9 @@ func TestFlowsAreWholeOverManyChangesOfThePath(t *testing.T) {
 	w.untilDirect("root", "ep-bob")
 	for i := range changes {
 		mode := []string{"off", "auto"}[i%2]
+		says = append(says, keptFlow(t, listen)) // in the session of the change before
 		w.ztm("root", "config", "direct", mode)
-		says = append(says, keptFlow(t, listen))
+		says = append(says, keptFlow(t, listen)) // as the path changes
 		if mode == "auto" {
 			w.untilDirect("root", "ep-bob")
 		} else if r := w.route("root", "ep-bob"); r.Direct != "" {
