@@ -456,12 +456,11 @@ func TestAnEvictedUserIsCutOffOnADirectPath(t *testing.T) {
 
 // Flows of before and after each change are whole: those that began stay where they are.
 func TestFlowsAreWholeOverManyChangesOfThePath(t *testing.T) {
-	const changes = 10 // a peer begins six rounds in a minute at most
 	w := newWorld(t)
 	listen := w.neighbours(newLAN(t), echoServer(t))
 	says := []func(string) error{keptFlow(t, listen)}
 	w.untilDirect("root", "ep-bob")
-	for i := range changes {
+	for i := range 10 { // a peer begins six rounds in a minute at most
 		mode := []string{"off", "auto"}[i%2]
 		says = append(says, keptFlow(t, listen)) // in the session of the change before
 		w.ztm("root", "config", "direct", mode)

@@ -365,6 +365,14 @@ func TestAPathEndsWhereTheDeviceLeavesItsNetwork(t *testing.T) {
 	})
 }
 
+func TestNoRoundBeginsWhereThatIsTurnedOff(t *testing.T) {
+	f := newFixture(t)
+	f.mode = Off
+	if f.Begin("peer") || f.Datagrams.Begin("peer") {
+		t.Error("one does, and tells the peer where this device is seen")
+	}
+}
+
 func TestFewRoundsRunAtOnce(t *testing.T) {
 	f := newFixture(t)
 	for i := range roundsAtOnce + 2 {
