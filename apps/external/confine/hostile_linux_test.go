@@ -240,8 +240,8 @@ func place(t *testing.T) (base string, o Order) {
 		Data: filepath.Join(base, "data"), Sockets: filepath.Join(base, "sockets"), Scratch: filepath.Join(base, "scratch"), Memory: 1 << 30, Processes: 64}
 }
 
-// run runs an order to its end and returns what the app found out.
-func run(t *testing.T, o Order) map[string]string {
+// output runs an order to its end and returns what it wrote, and how it ended.
+func output(t *testing.T, o Order) ([]byte, *os.ProcessState) {
 	t.Helper()
 	out, err := os.CreateTemp("", "ztm-confine-")
 	if err != nil {
@@ -260,7 +260,8 @@ func run(t *testing.T, o Order) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Wait(); err != nil {
+	state, err := p.Wait()
+	if err != nil {
 		t.Fatal(err)
 	}
 	unix.Kill(-p.Pid, unix.SIGKILL) // what it forked
@@ -268,6 +269,13 @@ func run(t *testing.T, o Order) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return text, state
+}
+
+// run runs an order to its end and returns what the app found out.
+func run(t *testing.T, o Order) map[string]string {
+	t.Helper()
+	text, _ := output(t, o)
 	result := map[string]string{}
 	_, found, _ := strings.Cut("\n"+string(text), "\n{") // a binary with the race detector says more
 	if err := json.Unmarshal([]byte("{"+found), &result); err != nil {
@@ -355,6 +363,14 @@ func asItShould(m Means, name, got string) bool {
 		return got == "EPERM"
 	}
 	return got != "done"
+}
+
+func TestAStepThatFailsEndsTheStart(t *testing.T) {
+	base, o := place(t)
+	o.Means, o.Cgroup = means(t)[0], filepath.Join(base, "none")
+	if text, state := output(t, o); state.ExitCode() != statusFailed || strings.Contains(string(text), "{") {
+		t.Errorf("%v: %s", state, text)
+	}
 }
 
 func TestAnAppMayUseTheNetworkAndProgramsIfItWasAllowedTo(t *testing.T) {

@@ -217,16 +217,20 @@ func TestABodyMayBeLongerThanAHead(t *testing.T) {
 }
 
 func TestAnExchangeEndsWithItsCaller(t *testing.T) {
-	near, app := net.Pipe()
-	defer near.Close()
-	defer app.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	r := &http.Request{Method: "GET", URL: &url.URL{Path: "/"}, Host: "ztm", Header: http.Header{}}
-	in, head := Limited(near)
-	if _, err := Exchange(ctx, near, in, head, r); answer.CodeOf(err) != answer.Broken {
-		t.Errorf("%v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		near, app := net.Pipe()
+		defer near.Close()
+		defer app.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		r := &http.Request{Method: "GET", URL: &url.URL{Path: "/"}, Host: "ztm", Header: http.Header{}}
+		in, head := Limited(near)
+		begun := time.Now()
+		_, err := Exchange(ctx, near, in, head, r)
+		if took := time.Since(begun); answer.CodeOf(err) != answer.Broken || took != 0 {
+			t.Errorf("%v, after %v", err, took)
+		}
+	})
 }
 
 // FuzzRequest: whatever a peer sends, the app reads one request, whose caller is the one that was

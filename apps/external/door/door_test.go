@@ -223,7 +223,10 @@ func TestAPeerHasNoMoreThanItsPlaces(t *testing.T) {
 	for range maxOfPeer {
 		open = append(open, m.open(t, "app/stream/"+appID+"/", nil))
 	}
-	if _, err := m.bob.Open(t.Context(), m.alice.Self().ID, "app/stream/"+appID+"/", nil); answer.CodeOf(err) != answer.Limit {
+	if c, err := m.bob.Open(t.Context(), m.alice.Self().ID, "app/stream/"+appID+"/", nil); err == nil {
+		t.Error("one more was taken")
+		c.Close()
+	} else if answer.CodeOf(err) != answer.Limit {
 		t.Errorf("one more: %v", err)
 	}
 	if c, err := m.alice.Open(t.Context(), m.alice.Self().ID, "app/stream/"+appID+"/", nil); err != nil {

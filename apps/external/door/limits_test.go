@@ -1,10 +1,12 @@
 package door
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,4 +68,18 @@ func TestAPeerThatSendsNoRequestHasItsPlaceForTenSeconds(t *testing.T) {
 		}
 		<-ended
 	})
+}
+
+func TestAnAnswerThatTheProgramBreaksOffIsNoWholeOneForThePeer(t *testing.T) {
+	m := newMesh(t, answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", nil))
+	c := m.open(t, "app/http/"+appID, nil)
+	defer c.Close()
+	io.WriteString(c, get)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return // it is cut before its head
+	}
+	if text, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("the peer takes it for whole: %q", text)
+	}
 }

@@ -369,8 +369,8 @@ func TestUsersAreGrantedAndRevokedByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	yes := true
-	a, err := w.store.Change(id, Change{Grant: []string{"dave", "carol", "carol"}, Disabled: &yes})
-	if err != nil || !slices.Equal(a.Users, []string{"carol", "dave"}) || !a.Disabled {
+	a, err := w.store.Change(id, Change{Grant: []string{"dave", "carol", "carol"}, Disabled: &yes, Unconfined: &yes})
+	if err != nil || !slices.Equal(a.Users, []string{"carol", "dave"}) || !a.Disabled || !a.Unconfined {
 		t.Fatalf("granted: %+v, %v", a, err)
 	}
 	if a, err = w.store.Change(id, Change{Revoke: []string{"carol"}}); err != nil || !slices.Equal(a.Users, []string{"dave"}) || !a.Disabled {
@@ -384,9 +384,59 @@ func TestUsersAreGrantedAndRevokedByName(t *testing.T) {
 	if err := w.install(t, 2, "two"); err != nil {
 		t.Fatal(err)
 	}
-	if a, err = w.store.Get(id); err != nil || !slices.Equal(a.Users, []string{"dave"}) || !a.Disabled {
+	if a, err = w.store.Get(id); err != nil || !slices.Equal(a.Users, []string{"dave"}) || !a.Disabled || !a.Unconfined {
 		t.Errorf("after an upgrade: %+v, %v", a, err)
 	}
+}
+
+func TestAppsOfOneNameFromTwoUsersAreTwo(t *testing.T) {
+	w := newWorld(t)
+	if err := w.install(t, 1, "one"); err != nil {
+		t.Fatal(err)
+	}
+	b, from := version(1, "another")
+	b.Manifest.Provider = "carol"
+	signed, err := bundle.Sign(w.net.Join("c", "carol").Notary("app"), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := w.store.Install(signed, from, agreed(t, b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.store.Change(other.Manifest.ID(), Change{Grant: []string{"dave"}}); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := w.store.Get(id); err != nil || len(a.Users) > 0 || a.Dir == other.Dir || w.store.DataDir(id) == w.store.DataDir(other.Manifest.ID()) {
+		t.Errorf("%+v beside %+v, %v", a, other, err)
+	}
+	runs(t, w.store, "one")
+	if err := w.store.Erase(other.Manifest.ID(), true); err != nil {
+		t.Fatal(err)
+	}
+	runs(t, w.store, "one")
+}
+
+func TestAnAppIsChangedByOneAtATime(t *testing.T) {
+	w := newWorld(t)
+	if err := w.install(t, 1, "one"); err != nil {
+		t.Fatal(err)
+	}
+	b, from := version(2, "two")
+	_, err := w.store.Install(w.sign(t, b), func(f bundle.File) (io.ReadCloser, error) {
+		_, changed := w.store.Change(id, Change{Grant: []string{"dave"}})
+		_, back := w.store.Rollback(id)
+		for _, err := range []error{changed, back, w.store.Erase(id, true)} {
+			if answer.CodeOf(err) != answer.Conflict {
+				t.Errorf("during an upgrade: %v", err)
+			}
+		}
+		return from(f)
+	}, agreed(t, b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs(t, w.store, "two")
 }
 
 func TestANameThatIsNoneReachesNoFile(t *testing.T) {
