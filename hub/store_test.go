@@ -107,12 +107,15 @@ func TestAStoreThatDoesNotAnswerStopsNothing(t *testing.T) {
 }
 
 func TestAStoreIsCheckedBeforeAnythingBegins(t *testing.T) {
-	for _, s := range []shared.Store{
-		{Endpoints: []string{"http://127.0.0.1:2379"}},
-		{Endpoints: []string{"https://127.0.0.1:2379"}, CA: "nowhere"},
+	at := []string{"https://127.0.0.1:2379"}
+	for want, s := range map[string]shared.Store{
+		"https://":     {Endpoints: []string{"http://127.0.0.1:2379"}, CA: "ca", Cert: "cert", Key: "key"},
+		"nowhere":      {Endpoints: at, CA: "nowhere", Cert: "cert", Key: "key"},
+		"--store-ca":   {Endpoints: at},
+		"--store-cert": {Endpoints: at, CA: "nowhere"},
 	} {
-		if _, err := New(Config{Data: t.TempDir(), Store: s}); err == nil {
-			t.Errorf("%+v is taken", s)
+		if _, err := New(Config{Data: t.TempDir(), Store: s}); err == nil || !contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", s, err, want)
 		}
 	}
 }

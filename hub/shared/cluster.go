@@ -21,7 +21,13 @@ func (s *Store) Check() error {
 	return err
 }
 
+// errFiles is for a store whose files are not all given.
+var errFiles = errors.New("--store takes --store-ca, --store-cert and --store-key as well: hubs and etcd show each other certificates")
+
 func (s *Store) load() (etcd.Config, error) {
+	if s.CA == "" || s.Cert == "" || s.Key == "" {
+		return etcd.Config{}, errFiles
+	}
 	return etcd.Files{CA: s.CA, Cert: s.Cert, Key: s.Key, User: s.User}.Load(s.Endpoints)
 }
 
