@@ -127,6 +127,13 @@ func TestNobodyNeedsWhatIsCut(t *testing.T) {
 				if isOfHTTP(n, "DefaultTransport", "DefaultClient", "Get", "Head", "Post", "PostForm", "ServeContent", "ServeFile", "FileServer") {
 					t.Errorf("%s uses http.%s", name, n.Sel.Name)
 				}
+				if isOf(n, "runtime", "Caller", "CallersFrames", "FuncForPC") { // see linkerCuts
+					t.Errorf("%s asks for lines by runtime.%s", name, n.Sel.Name)
+				}
+			case *ast.KeyValueExpr:
+				if key, ok := n.Key.(*ast.Ident); ok && key.Name == "AddSource" {
+					t.Errorf("%s logs lines", name)
+				}
 			}
 			return true
 		})
@@ -137,13 +144,16 @@ func TestNobodyNeedsWhatIsCut(t *testing.T) {
 }
 
 // isOfHTTP reports whether e is one of these names of net/http.
-func isOfHTTP(e ast.Expr, names ...string) bool {
+func isOfHTTP(e ast.Expr, names ...string) bool { return isOf(e, "http", names...) }
+
+// isOf reports whether e is one of these names of the package.
+func isOf(e ast.Expr, pkg string, names ...string) bool {
 	s, ok := e.(*ast.SelectorExpr)
 	if !ok {
 		return false
 	}
 	of, ok := s.X.(*ast.Ident)
-	return ok && of.Name == "http" && slices.Contains(names, s.Sel.Name)
+	return ok && of.Name == pkg && slices.Contains(names, s.Sel.Name)
 }
 
 // isGiven reports whether the literal of a struct gives the field a value.
