@@ -37,8 +37,11 @@ func tunnelWay(ctx context.Context, p *path) *way {
 			_, err = load.Throughput(ctx, p.address, 1, bytes, false)
 		}
 		return err
-	}}
+	}, again: nothing}
 }
+
+// nothing is what has to be taken away after what leaves nothing, or what begins by that.
+func nothing(string) error { return nil }
 
 // tunnelFileWay copies the files of a directory through a tunnel of the same mesh, one after the other: a program reads each at the exit and
 // another one writes it at the entrance. It checks nothing and keeps no mode and no time.
@@ -58,7 +61,7 @@ func (r *run) tunnelFileWay(ctx context.Context, p *path) *way {
 			}
 			return load.File(ctx, p.address, name, filepath.Join(to, d.Name()), info.Size())
 		})
-	}, prepare: r.fresh(p.dir, "tunnelled")}
+	}, prepare: r.fresh(p.dir, "tunnelled"), again: nothing}
 }
 
 // copyWays copy what is at the exit to the entrance: by the file app, and by scp through `ztm nc` to an SSH server beside the exit.
@@ -67,7 +70,7 @@ func (r *run) copyWays(ctx context.Context, p *path, ssh *way) []*way {
 	data := filepath.Join(p.dir, "entrance")
 	ways := []*way{{path: &path{name: fileCp, procs: p.procs, dir: p.dir}, copy: func(dir string) error {
 		return p.command(ctx, "file", "cp", "-r", "-q", "exit:"+dir, filepath.Join(p.dir, "copied"), "--data", data)
-	}, prepare: r.fresh(p.dir, "copied")}}
+	}, prepare: r.fresh(p.dir, "copied"), again: nothing}}
 	if _, err := exec.LookPath("scp"); err != nil || ssh == nil {
 		return ways
 	}
@@ -79,7 +82,7 @@ func (r *run) copyWays(ctx context.Context, p *path, ssh *way) []*way {
 			err = fmt.Errorf("scp: %w: %s", err, out)
 		}
 		return err
-	}, prepare: r.fresh(p.dir, "scp-copied")})
+	}, prepare: r.fresh(p.dir, "scp-copied"), again: nothing})
 }
 
 // fresh removes what the last row has copied.

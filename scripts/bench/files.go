@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +26,8 @@ func (r *run) files(ctx context.Context, _ []*path) error {
 	if err != nil {
 		return err
 	}
-	ways := []*way{{p, func(what string) error { return r.cloud(ctx, p, what) }, func(what string) error { return r.publish(ctx, p, what) }}}
+	ways := []*way{{path: p, copy: func(what string) error { return r.cloud(ctx, p, what) }, prepare: func(what string) error { return r.publish(ctx, p, what) },
+		again: func(what string) error { return r.erase(ctx, p, what) }}}
 	for _, role := range []string{"entrance", "exit"} {
 		if err := p.command(ctx, "cloud", "config", "--local-dir", filepath.Join(p.dir, role+"-files"), "--data", filepath.Join(p.dir, role)); err != nil {
 			return err
@@ -43,7 +43,7 @@ func (r *run) files(ctx context.Context, _ []*path) error {
 	if err != nil {
 		synced = &way{path: &path{name: syncthing}, copy: func(string) error { return err }}
 	}
-	ways = append(append(ways, synced), r.copyWays(ctx, p, ssh)...)
+	ways = append(append(ways, r.copyWays(ctx, p, ssh)...), synced)
 	before := resident(p)
 	for _, c := range []struct {
 		name, goal, dir string
@@ -62,11 +62,11 @@ func (r *run) files(ctx context.Context, _ []*path) error {
 		if err := c.make(dir); err != nil {
 			return err
 		}
-		of := ways
+		of, rounds := ways, 1
 		if strings.HasPrefix(c.name, "one") && c.name != oneChanged {
-			of = append(slices.Clone(ways), tunnelWay(ctx, p), r.tunnelFileWay(ctx, p))
+			of, rounds = append([]*way{tunnelWay(ctx, p), r.tunnelFileWay(ctx, p)}, ways...), r.rounds
 		}
-		r.add("files: "+c.name, "ms", c.goal, times(of, dir))
+		r.add("files: "+c.name, "ms", c.goal, times(of, dir, rounds))
 		if c.name == tenThousand {
 			r.add("files: RSS with these, both ends", "MB", "", atRest(p, synced.path))
 		}
@@ -96,26 +96,49 @@ type way struct {
 	*path
 	copy    func(dir string) error
 	prepare func(dir string) error // not timed; nil: nothing
+	again   func(dir string) error // takes the copy away, not timed; nil: it stays, and there is one round
 }
 
-// times measures each way once: the files are there afterwards.
-func times(ways []*way, dir string) figures {
+// times measures the ways in turns: the files are there afterwards. What has one round has the last, as it may be busy for longer than
+// it seems.
+func times(ways []*way, dir string, rounds int) figures {
 	out := newFigures()
-	for _, w := range ways {
-		if w.prepare != nil {
-			if err := w.prepare(dir); err != nil {
+	for round := range rounds {
+		for _, w := range ways {
+			if out.has(w.path) || w.again == nil && round < rounds-1 {
+				continue
+			}
+			took, err := w.time(dir, round > 0 && w.again != nil)
+			if err != nil {
 				out.fail(w.path, err)
 				continue
 			}
+			out.keep(w.path, milliseconds(took))
 		}
-		began := time.Now()
-		if err := w.copy(dir); err != nil {
-			out.fail(w.path, err)
-			continue
-		}
-		out.keep(w.path, milliseconds(time.Since(began)))
 	}
 	return out
+}
+
+// time measures a way once.
+func (w *way) time(dir string, again bool) (time.Duration, error) {
+	if again {
+		if err := w.again(dir); err != nil {
+			return 0, err
+		}
+	}
+	if w.prepare != nil {
+		if err := w.prepare(dir); err != nil {
+			return 0, err
+		}
+	}
+	began := time.Now()
+	err := w.copy(dir)
+	return time.Since(began), err
+}
+
+// erase takes away what was downloaded.
+func (r *run) erase(ctx context.Context, p *path, dir string) error {
+	return p.command(ctx, "cloud", "erase", "/users/root/"+filepath.Base(dir), "--force", "--data", filepath.Join(p.dir, "entrance"))
 }
 
 func (r *run) publish(ctx context.Context, p *path, dir string) error {
@@ -157,7 +180,7 @@ func (r *run) rsyncWay(ctx context.Context, dir string) (*way, error) {
 		return nil, err
 	}
 	shell := fmt.Sprintf("ssh -p %s -i %s -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR", port, in("key"))
-	return &way{path: p, copy: func(from string) error {
+	return &way{path: p, again: r.fresh(dir, "rsync-files"), copy: func(from string) error {
 		out, err := exec.CommandContext(ctx, "rsync", "-a", "--inplace", "--fsync", "-e", shell, from, host+":"+in("rsync-files/")).CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("rsync: %w: %s", err, out)
