@@ -215,9 +215,10 @@ func TestWhatIsNoFileIsNeitherPublishedNorServedNorWrittenThrough(t *testing.T) 
 	os.MkdirAll(alice.file("alice", "public"), 0o700)
 	os.Symlink(filepath.Join(outside, "x"), alice.file("alice", "public/out"))
 	os.Symlink("../private/x", alice.file("alice", "public/in"))
+	os.Symlink("x", alice.file("alice", "private/beside"))
 	os.Symlink("nowhere", alice.file("alice", "public/dangling"))
 	os.Symlink(outside, alice.file("alice", "public/dir"))
-	for _, path := range []string{"public/out", "public/in", "public/dangling", "public/dir/x", "public/dir/"} {
+	for _, path := range []string{"public/out", "public/in", "private/beside", "public/dangling", "public/dir/x", "public/dir/"} {
 		var results []Result
 		err := alice.call("POST", "publish", Named{Path: path, Share: []string{"bob"}}, &results)
 		if err == nil && slices.ContainsFunc(results, func(r Result) bool { return r.Error == "" }) {
@@ -375,7 +376,9 @@ func TestErrorsForPeersNameNoPlaceOfThisMachine(t *testing.T) {
 	alice.publish("x", random(10))
 	os.RemoveAll(alice.dir)
 	for _, path := range []string{"index", "index?since=x", "put", "get", "../x", "blocks/x", "%2e%2e"} {
-		c, err := eve.Open(t.Context(), alice.host.Self().ID, "cloud/"+path, nil)
+		path, query, _ := strings.Cut(path, "?")
+		q, _ := url.ParseQuery(query)
+		c, err := eve.Open(t.Context(), alice.host.Self().ID, "cloud/"+path, q)
 		if err == nil {
 			c.Close()
 		} else if strings.Contains(err.Error(), alice.dir) {

@@ -80,6 +80,34 @@ func TestWhatOneMayNotHaveIsAnsweredAsWhatIsNotThere(t *testing.T) {
 	}
 }
 
+func TestTheNextBlockIsRefusedWhereAccessIsTakenAway(t *testing.T) {
+	var n appstest.Net
+	alice := newPlace(t, &n, "a", "alice")
+	alice.publish("x", random(300_000), "eve")
+	k, err := alice.app.index.Get("alice", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eve := apps.Peer{ID: n.Join("e", "eve").Self().ID, User: "eve"}
+	near, far := net.Pipe() // which nobody cuts
+	defer near.Close()
+	go func() { // ends with near
+		give.Serve(far, &toPeer{a: alice.app, peer: eve})
+		far.Close()
+	}()
+	for block, want := range []int{wire.OK, wire.NotFound} {
+		near.Write(wire.Request{Op: wire.Block, Content: k.Content().Hash, N: uint32(block)}.Append(nil))
+		a, err := wire.ReadAnswer(near, blocks.MaxBlock)
+		if err != nil || a.Status != want {
+			t.Fatalf("block %d: %+v, %v", block, a, err)
+		}
+		io.CopyN(io.Discard, near, a.Length)
+		if block == 0 {
+			alice.must("POST", "share", ShareChange{Path: "x", Remove: []string{"eve"}}, nil)
+		}
+	}
+}
+
 func TestAHardLinkToAFileOfAnotherAccountIsPublishedWithAWarning(t *testing.T) {
 	var n appstest.Net
 	alice := newPlace(t, &n, "a", "alice")

@@ -343,6 +343,36 @@ func TestASwappedDirectoryLeadsNowhere(t *testing.T) {
 	}
 }
 
+func TestWhatIsPutThereInBetweenIsNotOpened(t *testing.T) {
+	dir := t.TempDir()
+	d, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(os.Mkdir(at("real"), 0o700), os.Mkdir(at("private"), 0o700), os.WriteFile(at("file"), nil, 0o600), os.WriteFile(at("secret"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	wasDir, err := d.Stat(Name{"real"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wasFile, err := d.Stat(Name{"file"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(at("real")), os.Remove(at("file")), os.Symlink("private", at("real")), os.Symlink("secret", at("file"))); err != nil {
+		t.Skip("no links: ", err)
+	}
+	if _, err := d.subAs(Name{"real"}, wasDir); !errors.Is(err, ErrChanged) {
+		t.Errorf("a link in place of a directory: %v", err)
+	}
+	if _, err := d.openAs(Name{"file"}, os.O_RDONLY, wasFile); !errors.Is(err, ErrChanged) {
+		t.Errorf("a link in place of a file: %v", err)
+	}
+}
+
 // raceTime is how long a race is run: three seconds, or as ZTM_RACE_TIME says.
 func raceTime(t *testing.T) time.Duration {
 	t.Helper()
@@ -424,12 +454,16 @@ func TestNobodyGetsSetuidFromAPeer(t *testing.T) {
 	if err := d.Mkdir(Name{"tools"}, all|0o777); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range []Name{{"tool"}, {"tools"}} {
-		if err := d.SetAttributes(n, all, time.Time{}); err != nil {
-			t.Fatal(err)
-		}
-		if info, err := d.Stat(n); err != nil || info.Mode()&^fs.ModeDir != 0o755 {
-			t.Errorf("%v has the mode %v, %v", n, info.Mode(), err)
+	for _, set := range []bool{false, true} {
+		for _, n := range []Name{{"tool"}, {"tools"}} {
+			if set {
+				if err := d.SetAttributes(n, all, time.Time{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if info, err := d.Stat(n); err != nil || info.Mode()&^fs.ModeDir != 0o755 {
+				t.Errorf("%v has the mode %v, %v; it was set: %v", n, info.Mode(), err, set)
+			}
 		}
 	}
 }

@@ -82,6 +82,11 @@ func (d *Dir) Sub(n Name) (*Dir, error) {
 	if err := expect(n, seen, fs.ModeDir); err != nil {
 		return nil, err
 	}
+	return d.subAs(n, seen)
+}
+
+// subAs opens the directory that was seen under a name, and no other one.
+func (d *Dir) subAs(n Name, seen fs.FileInfo) (*Dir, error) {
 	r, err := d.r.OpenRoot(n.s)
 	if err != nil {
 		return nil, err
@@ -138,6 +143,11 @@ func (d *Dir) open(n Name, flag int) (*os.File, error) {
 	if err := expect(n, seen, 0); err != nil {
 		return nil, err
 	}
+	return d.openAs(n, flag, seen)
+}
+
+// openAs opens the file that was seen under a name, and no other one.
+func (d *Dir) openAs(n Name, flag int, seen fs.FileInfo) (*os.File, error) {
 	f, err := d.r.OpenFile(n.s, flag|nonblock, 0)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -172,5 +173,30 @@ func TestWhatIsRestoredIsNotRemovedBefore(t *testing.T) {
 	}
 	if err := tr.Restore(items[0], now); err == nil {
 		t.Error("a directory was moved away")
+	}
+}
+
+func TestAFileThatIsTouchedAllTheTimeIsReadInNoState(t *testing.T) {
+	tr, dir := newTree(t)
+	name := filepath.Join(dir, "users", "alice", "x")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, make([]byte, 8<<20), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stopped := make(chan struct{})
+	go func() { // awaited below
+		defer close(stopped)
+		for at := time.Now(); ctx.Err() == nil; at = at.Add(time.Second) {
+			os.Chtimes(name, time.Time{}, at) // the size stays as it is
+		}
+	}()
+	appstest.Eventually(t, "it is seen to change", func() bool {
+		_, _, _, err := tr.Sum("alice", "x")
+		return errors.Is(err, ErrChanging)
+	})
+	stop()
+	<-stopped
+	if _, _, _, err := tr.Sum("alice", "x"); err != nil {
+		t.Errorf("when it stands still: %v", err)
 	}
 }
