@@ -86,6 +86,7 @@ var arrows = []arrow{
 	{"apps/listen", []string{"tunnel/answer", "tunnel/pause", "tunnel/splice"}, "a listener knows no app"},
 	{"apps/settings", []string{"apps", "tunnel/answer"}, "settings are kept in one way, whatever they are"},
 	{"apps/balance", nil, "a choice knows no app, nor what is chosen"},
+	{"apps/rooted/rootedtest", []string{"apps/rooted"}, "it is for tests"},
 	{"apps/rooted", []string{"apps"}, "a file is opened without knowing for whom"},
 	{"apps/reach", []string{"apps/listen", "tunnel/answer", "tunnel/limit", "tunnel/race"}, "what is reached, and how, is the same for all apps"},
 	{"apps/proxy", []string{"apps", "apps/listen", "apps/proxy/clients", "apps/proxy/dns", "apps/proxy/exit", "apps/proxy/policy", "apps/proxy/route", "apps/proxy/socks", "apps/proxy/web", "apps/reach", "apps/settings", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "the proxy puts its rooms together"},
@@ -221,7 +222,7 @@ var powers = []struct {
 	{"golang.org/x/sys", []string{"..."}, "platforms differ"},
 	{"github.com/google/go-cmp", nil, "it is for tests"},
 	{"os/exec", []string{"agent/notice", "agent/service", "agent/web/cli", "apps/process", "apps/script", "apps/terminal", "cross/...", "scripts/...", "store/etcd/etcdtest/real.go"}, "one place runs programs"},
-	{"testing", []string{"apps/appstest", "apps/proxy/dns/dnstest", "apps/tunnel/tunneltest", "agent/api/apitest", "hub/directory/directorytest", "store/etcd/etcdtest/real.go", "tunnel/flow/flowtest", "tunnel/identity/identitytest"}, "it is for tests"},
+	{"testing", []string{"apps/appstest", "apps/proxy/dns/dnstest", "apps/rooted/rootedtest", "apps/tunnel/tunneltest", "agent/api/apitest", "hub/directory/directorytest", "store/etcd/etcdtest/real.go", "tunnel/flow/flowtest", "tunnel/identity/identitytest"}, "it is for tests"},
 	{"unsafe", []string{"apps/external/confine", "apps/process", "store"}, "the kernel's structures are read in few places"},
 }
 

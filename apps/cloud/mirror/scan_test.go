@@ -13,19 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"ztm/apps/rooted"
+	"ztm/apps/rooted/rootedtest"
 )
-
-func root(t testing.TB) (*rooted.Dir, string) {
-	t.Helper()
-	dir := t.TempDir()
-	d, err := rooted.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d, dir
-}
 
 func put(t testing.TB, path, text string) {
 	t.Helper()
@@ -35,7 +24,7 @@ func put(t testing.TB, path, text string) {
 }
 
 func TestAScanFindsFilesAndSaysWhatIsNone(t *testing.T) {
-	d, dir := root(t)
+	d, dir := rootedtest.Dir(t)
 	for _, name := range []string{"a", "b/c", "b/x.tmp", "out/x", "ctl\x01", ".ztm-own"} {
 		put(t, filepath.Join(dir, name), name)
 	}
@@ -58,7 +47,7 @@ func TestAScanFindsFilesAndSaysWhatIsNone(t *testing.T) {
 }
 
 func TestANameIsPublishedWhereItsWholePathCanBe(t *testing.T) {
-	d, dir := root(t)
+	d, dir := rootedtest.Dir(t)
 	put(t, filepath.Join(dir, "a:b"), "")
 	for at, is := range map[string]bool{"docs": true, "": false} { // Windows takes "a:b" for a file of drive A
 		f, err := Scan(d, at, nil)
@@ -71,7 +60,7 @@ func TestANameIsPublishedWhereItsWholePathCanBe(t *testing.T) {
 
 // TestAnEditThatKeepsItsTimeIsSeen holds that a time which somebody has set back hides nothing.
 func TestAnEditThatKeepsItsTimeIsSeen(t *testing.T) {
-	d, dir := root(t)
+	d, dir := rootedtest.Dir(t)
 	path := filepath.Join(dir, "f")
 	put(t, path, "one")
 	when := time.Unix(1e9, 0)
@@ -89,12 +78,12 @@ func TestAnEditThatKeepsItsTimeIsSeen(t *testing.T) {
 }
 
 func TestAMirrorKnowsItsDirectoryAgain(t *testing.T) {
-	d, dir := root(t)
+	d, dir := rootedtest.Dir(t)
 	m, err := SetMark(d, "id1")
 	if err != nil || m.Check(d) != nil {
 		t.Fatalf("%v, %v", err, m.Check(d))
 	}
-	other, _ := root(t)
+	other, _ := rootedtest.Dir(t)
 	if err := m.Check(other); !errors.Is(err, ErrGone) {
 		t.Errorf("an empty directory: %v", err)
 	}
@@ -151,7 +140,7 @@ func TestAChangeIsTakenWhenItStandsStill(t *testing.T) {
 }
 
 func BenchmarkScanOfTenThousandFiles(b *testing.B) {
-	d, dir := root(b)
+	d, dir := rootedtest.Dir(b)
 	for i := range 10000 {
 		put(b, filepath.Join(dir, fmt.Sprint(i%100), fmt.Sprint(i)), "")
 	}

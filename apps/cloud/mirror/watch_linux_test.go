@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"ztm/apps/appstest"
+	"ztm/apps/rooted/rootedtest"
 )
 
 func TestAChangeIsToldOf(t *testing.T) {
-	d, dir := root(t)
+	d, dir := rootedtest.Dir(t)
 	put(t, filepath.Join(dir, "a/b/f"), "x")
 	put(t, filepath.Join(dir, "out/f"), "x")
 	told := func(w *Watcher) bool {

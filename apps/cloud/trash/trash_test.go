@@ -10,20 +10,10 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/rooted"
+	"ztm/apps/rooted/rootedtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
-
-func root(t *testing.T) (*rooted.Dir, string) {
-	t.Helper()
-	dir := t.TempDir()
-	d, err := rooted.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d, dir
-}
 
 func keep(t *testing.T, d *rooted.Dir, dir, path, text string, now time.Time) {
 	t.Helper()
@@ -44,7 +34,7 @@ func keep(t *testing.T, d *rooted.Dir, dir, path, text string, now time.Time) {
 }
 
 func TestWhatWasKeptComesBack(t *testing.T) {
-	d, dir := root(t)
+	d, dir := rootedtest.Dir(t)
 	now := time.Date(2026, 11, 29, 1, 2, 3, 0, time.UTC)
 	for _, text := range []string{"first", "second", "third"} { // within one second
 		keep(t, d, dir, "a/b/c.txt", text, now)
@@ -73,7 +63,7 @@ func TestWhatWasKeptComesBack(t *testing.T) {
 }
 
 func TestTheOldestGoesFirst(t *testing.T) {
-	d, dir := root(t)
+	d, dir := rootedtest.Dir(t)
 	now := time.Date(2026, 11, 29, 1, 2, 3, 0, time.UTC)
 	for i, name := range []string{"old", "middle", "new"} {
 		keep(t, d, dir, name, "0123456789", now.Add(time.Duration(i-2)*20*24*time.Hour))
@@ -94,14 +84,14 @@ func TestTheOldestGoesFirst(t *testing.T) {
 	if err := Prune(d, now, 15); err != nil || len(left()) != 1 || left()[0] != "new" {
 		t.Errorf("in 15 bytes there is %v, %v", left(), err)
 	}
-	empty, _ := root(t)
+	empty, _ := rootedtest.Dir(t)
 	if err := Prune(empty, now, 0); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestALinkForATrashIsNotFollowed(t *testing.T) {
-	d, dir := root(t)
+	d, dir := rootedtest.Dir(t)
 	outside := t.TempDir()
 	if err := os.Symlink(outside, filepath.Join(dir, ".ztm-trash")); err != nil {
 		t.Skip(err)

@@ -15,7 +15,7 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/external/manifest"
-	"ztm/apps/rooted"
+	"ztm/apps/rooted/rootedtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -66,18 +66,6 @@ func from(dir string) Source {
 	return func(f File) (io.ReadCloser, error) { return os.Open(filepath.Join(dir, f.Path)) }
 }
 
-// place opens an empty directory for the versions of an app.
-func place(t *testing.T) (*rooted.Dir, string) {
-	t.Helper()
-	path := t.TempDir()
-	d, err := rooted.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d, path
-}
-
 // ls lists all names below a directory, ours too.
 func ls(t *testing.T, dir string) (names []string) {
 	t.Helper()
@@ -105,7 +93,7 @@ func TestAnAppIsUnpackedAsItsProviderHasIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	app, path := place(t)
+	app, path := rootedtest.Dir(t)
 	if err := Unpack(app, s, from(dir)); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +186,7 @@ func TestABundleThatLiesIsNeitherSignedNorTaken(t *testing.T) {
 		if _, err := Open(alice.Notary("app"), Signed{doc, cert}); !errors.Is(err, ErrInvalid) && !errors.Is(err, manifest.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if app, path := place(t); Unpack(app, Signed{doc, cert}, nil) == nil || len(ls(t, path)) > 0 {
+		if app, path := rootedtest.Dir(t); Unpack(app, Signed{doc, cert}, nil) == nil || len(ls(t, path)) > 0 {
 			t.Errorf("%s: unpacked", name)
 		}
 	}
@@ -226,7 +214,7 @@ func TestFilesThatAreNotThoseThatWereSignedLeaveNothing(t *testing.T) {
 		"endless":          func(File) (io.ReadCloser, error) { return io.NopCloser(endless{}), nil },
 		"missing":          func(File) (io.ReadCloser, error) { return nil, os.ErrNotExist },
 	} {
-		app, path := place(t)
+		app, path := rootedtest.Dir(t)
 		if err := Unpack(app, s, source); err == nil {
 			t.Errorf("%s: no error", name)
 		}
@@ -246,7 +234,7 @@ func TestASequenceNumberHasOneContentForGood(t *testing.T) {
 	alice := n.Join("a", "alice")
 	files := guests()
 	dir := project(t, files)
-	app, _ := place(t)
+	app, _ := rootedtest.Dir(t)
 	first, err := Sign(alice.Notary("app"), scan(t, dir))
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +265,7 @@ func TestAFileThatWasChangedAfterwardsIsFound(t *testing.T) {
 		"added":   func(dir string) error { return os.WriteFile(filepath.Join(dir, "page/z.html"), nil, 0o644) },
 		"removed": func(dir string) error { return os.Remove(filepath.Join(dir, "page/y.html")) },
 	} {
-		app, path := place(t)
+		app, path := rootedtest.Dir(t)
 		if err := Unpack(app, s, from(dir)); err != nil {
 			t.Fatal(err)
 		}
@@ -329,7 +317,7 @@ func TestADirectoryThatIsNoAppIsRefusedWithTheReason(t *testing.T) {
 }
 
 func TestWhatAttemptsLeftIsRemovedAndWhatIsKeptStays(t *testing.T) {
-	app, path := place(t)
+	app, path := rootedtest.Dir(t)
 	for _, name := range []string{"1", "2", "3", ".ztm-new-4"} {
 		if err := os.MkdirAll(filepath.Join(path, name, "x"), 0o755); err != nil {
 			t.Fatal(err)
