@@ -191,7 +191,7 @@ func TestWhateverIsLeftOutTheRestIsThere(t *testing.T) {
 	}
 }
 
-func TestTheRouterProfileHasAppsOfOthersOnlyWhereTheyAreAdded(t *testing.T) {
+func TestTheRouterProfileMakesPoliciesOnlyWhereTheyAreAdded(t *testing.T) {
 	r := release(t)
 	for add, want := range map[string]bool{"": false, strings.Join(extras, ","): true} {
 		one := []Target{here(t, Router)}
@@ -203,12 +203,12 @@ func TestTheRouterProfileHasAppsOfOthersOnlyWhereTheyAreAdded(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, err := exec.Command(exe, "version").Output()
-		if got := strings.Contains(string(out), "Features:  agent, apps, "); err != nil || got != want {
+		if got := strings.Contains(string(out), "policies, proxy"); err != nil || got != want {
 			t.Errorf("added %q: %v, %s", add, err, out)
 		}
-		out, err = exec.Command(exe, "app", "log", "--follow", "x").CombinedOutput()
-		if got := !strings.Contains(string(out), `"app" is not in this build of ztm`); err == nil || got != want {
-			t.Errorf("added %q: ztm app: %v, %s", add, err, out)
+		out, err = exec.Command(exe, "group", "remove", "x").CombinedOutput()
+		if got := !strings.Contains(string(out), `"group remove" is not in this build of ztm`); err == nil || got != want {
+			t.Errorf("added %q: ztm group remove: %v, %s", add, err, out)
 		}
 	}
 }
@@ -231,7 +231,7 @@ func TestFeaturesAreThoseThatHaveATag(t *testing.T) {
 	if err := adjust(Targets(), "hub,web", ""); err == nil || !strings.Contains(err.Error(), `unknown feature "web"`) {
 		t.Errorf("got %v", err)
 	}
-	if err := adjust(Targets(), "", "apps,js"); err == nil || !strings.Contains(err.Error(), `cannot have "js"`) {
+	if err := adjust(Targets(), "", "policies,js"); err == nil || !strings.Contains(err.Error(), `cannot have "js"`) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -4,7 +4,7 @@
 //	go run ./cross                                  everything, into dist/
 //	go run ./cross -only linux/mipsle,linux/arm5    some targets
 //	go run ./cross -only linux/amd64 -profile router -omit terminal,script
-//	go run ./cross -only linux/mipsle -add apps
+//	go run ./cross -only linux/mipsle -add policies
 //	go run ./cross -check                           the sizes that have budgets, against budgets.txt
 //	go run ./cross -link                            that every target links, and nothing else; with -check the sizes as well
 //	go run ./cross -bare                            binaries and checksums, without packages

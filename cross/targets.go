@@ -34,7 +34,7 @@ var features = []string{"apps", "audit", "backup", "cloud", "cluster", "console"
 
 // extras are features that the router profile leaves out and that can be put into it, one by one. The
 // others need what the profile has no room for at all: packages that its stand-ins are in the place of.
-var extras = []string{"apps", "mirrors", "policies"}
+var extras = []string{"policies"}
 
 // Targets are the binaries of a release. None needs a C compiler. 64-bit ARM is enough of a
 // computer for the full profile also where it is a router. MIPS is built for software floating

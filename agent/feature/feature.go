@@ -3,9 +3,9 @@
 //
 //	go build -tags ztm_omit_hub,ztm_omit_script
 //
-// The tag ztm_router is the profile of devices with little flash: it leaves out what [builtin.Apps], [builtin.JavaScript], [builtin.Mirrors],
-// [Audit], [Backup], [Cluster], [Console], [Datagrams], [Kubernetes], [Policies] and [YAML] stand for. With ztm_add_apps it has the apps
-// of others all the same, with ztm_add_mirrors mirrors, and with ztm_add_policies policies. The apps are in package builtin.
+// The tag ztm_router is the profile of devices with little flash: it leaves out what [builtin.JavaScript],
+// [Audit], [Backup], [Cluster], [Console], [Datagrams], [Kubernetes], [Policies] and [YAML] stand for. With ztm_add_policies it has
+// policies all the same. The apps are in package builtin.
 package feature
 
 import (

@@ -1,4 +1,4 @@
-//go:build (!ztm_router || ztm_add_apps) && !ztm_omit_apps
+//go:build !ztm_omit_apps
 
 package builtin
 

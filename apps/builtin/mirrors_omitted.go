@@ -1,4 +1,4 @@
-//go:build (ztm_router && !ztm_add_mirrors) || ztm_omit_mirrors
+//go:build ztm_omit_mirrors
 
 package builtin
 
