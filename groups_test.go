@@ -65,6 +65,15 @@ func TestARuleOfEachAppMeansAGroupWhileSomebodyIsInIt(t *testing.T) {
 				return bob.Open(t.Context(), owner.Self().ID, c.app+"/"+c.path, c.query)
 			}
 			refused(t, open)
+			var own <-chan struct{} // closed when a flow of the owner has ended, which nobody ends
+			if c.staysUntilIt {
+				conn, err := n.Join("phone", "alice").Open(t.Context(), owner.Self().ID, c.app+"/"+c.path, c.query)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				own = endOf(conn)
+			}
 			n.SetGroup("ops", "carol", "bob")
 			conn, err := open()
 			if err != nil {
@@ -83,16 +92,26 @@ func TestARuleOfEachAppMeansAGroupWhileSomebodyIsInIt(t *testing.T) {
 				return
 			}
 			for _, one := range []net.Conn{conn, other} {
-				ended := make(chan struct{})
-				go func() { io.Copy(io.Discard, one); close(ended) }()
 				select {
-				case <-ended:
+				case <-endOf(one):
 				case <-time.After(90 * time.Second):
 					t.Fatal("what runs has not ended")
 				}
 			}
+			select {
+			case <-own:
+				t.Error("what was opened before has ended by itself, and so perhaps the other has: this shows nothing")
+			default:
+			}
 		})
 	}
+}
+
+// endOf reads a connection and is closed when it has ended.
+func endOf(c net.Conn) <-chan struct{} {
+	ended := make(chan struct{})
+	go func() { io.Copy(io.Discard, c); close(ended) }()
+	return ended
 }
 
 // startKind starts an app of this binary at an endpoint.
