@@ -96,7 +96,7 @@ var arrows = []arrow{
 	{"apps/proxy/web", []string{"apps/proxy/clients", "apps/proxy/httpguard", "apps/proxy/relay", "apps/proxy/route", "apps/reach", "tunnel/answer", "tunnel/splice"}, "HTTP is forwarded, and says what it forwards"},
 	{"apps/proxy/dns/dnstest", nil, "it is for tests"},
 	{"apps/proxy/dns", []string{"apps/listen", "apps/reach", "apps/udp", "tunnel/answer", "tunnel/limit"}, "DNS is spoken without knowing an exit"},
-	{"apps/proxy/exit", []string{"apps", "apps/listen", "apps/proxy/dns", "apps/proxy/policy", "apps/proxy/relay", "apps/reach", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "an exit knows no other exit, and no client"},
+	{"apps/proxy/exit", []string{"apps", "apps/proxy/dns", "apps/proxy/policy", "apps/proxy/relay", "apps/reach", "tunnel/answer", "tunnel/identity", "tunnel/limit", "tunnel/splice"}, "an exit knows no other exit, and no client"},
 	{"apps/proxy/relay", []string{"apps/reach", "apps/udp"}, "any two connections of datagrams can be joined"},
 	{"apps/proxy/route", []string{"apps", "apps/balance", "apps/proxy/dns", "apps/proxy/exit", "apps/proxy/policy", "apps/reach", "tunnel/answer", "tunnel/identity", "tunnel/limit"}, "a way is chosen without knowing what a client speaks"},
 	{"apps/proxy/httpguard", []string{"apps/listen", "tunnel/splice"}, "what a request is does not depend on where it goes"},
