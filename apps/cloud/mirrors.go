@@ -36,7 +36,7 @@ type MirrorState struct {
 	Plan     []string        `json:"plan,omitempty"`    // of a dry run: "fetch PATH"
 	Error    string          `json:"error,omitempty"`   // why nothing is done
 	Watched  bool            `json:"watched"`           // changes are told of by the system
-	Looking  bool            `json:"looking,omitempty"` // it was not looked at yet
+	Looking  bool            `json:"looking,omitempty"` // it is not known yet what is to be done
 	Todo     int             `json:"todo,omitempty"`    // files that something is being done about
 
 	Selective bool `json:"selective,omitempty"`

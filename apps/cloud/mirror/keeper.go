@@ -122,7 +122,7 @@ type State struct {
 	Err     error     // why nothing is done
 	Watched bool      // changes are told of by the system
 	Since   time.Time // of Err, or of Held
-	Looked  bool      // all files were looked at
+	Looked  bool      // it is known what is to be done
 	Todo    int       // files that something is being done about
 }
 
@@ -186,8 +186,8 @@ func (m *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// first looks at what is here before others are asked, who may take their time: what it is, and since when, is known
-// then. Nothing is done about it.
+// first looks at what is here before others are asked, who may take their time: how many files there are, since when
+// they stand still, and that the directory is gone, is known then. Whether anything is to be done is not.
 func (m *Keeper) first() {
 	found, _, err := m.scan()
 	if err == nil {
@@ -196,7 +196,7 @@ func (m *Keeper) first() {
 	m.passed(err, false)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.looked, m.files = err == nil, len(found.Files)
+	m.files = len(found.Files)
 }
 
 // passed notes how a look has ended.

@@ -84,7 +84,7 @@ func TestWhatIsHereIsKnownWhileOthersAreAsked(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { m.Run(ctx); close(ended) }() // awaited below
 	<-a.asked
-	if s := m.State(); !s.Looked || s.Files != 1 || s.Err != nil {
+	if s := m.State(); s.Looked || s.Files != 1 || s.Err != nil {
 		t.Errorf("while others are asked it is %+v", s)
 	}
 	cancel()
