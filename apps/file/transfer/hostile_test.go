@@ -276,6 +276,35 @@ func TestASideThatIsSilentIsNotWaitedForForever(t *testing.T) {
 	})
 }
 
+// slow is a connection on which one KiB comes in each second.
+type slow struct {
+	still
+	content *bytes.Reader
+}
+
+func (s slow) Write(p []byte) (int, error) { return len(p), nil }
+
+func (s slow) Read(p []byte) (int, error) {
+	select {
+	case <-s.ended:
+		return 0, net.ErrClosed
+	case <-time.After(time.Second):
+		return s.content.Read(p[:min(len(p), 1<<10)])
+	}
+}
+
+func TestASlowSideIsNotASilentOne(t *testing.T) {
+	content := make([]byte, chunk)
+	s := script{announce(entry{Name: "x", Type: typeFile, Size: chunk, Mode: 0o644}), frame{kindData, content}, sumOf(content), frame{kindDone, nil}}
+	d := open(t, t.TempDir())
+	synctest.Test(t, func(t *testing.T) {
+		r, err := Receive(slow{still{ended: make(chan struct{})}, bytes.NewReader(s.bytes())}, Target{Dir: d}, Options{})
+		if err != nil || r.Files != 1 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+}
+
 // leaving is the connection to a receiver that has given up: nothing can be written any more, and its
 // reason is on the way.
 type leaving struct {

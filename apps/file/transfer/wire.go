@@ -138,12 +138,23 @@ func newLink(conn net.Conn, from kind, idle time.Duration) *link {
 	if idle == 0 {
 		idle = IdleTimeout
 	}
-	l := &link{conn: conn, r: bufio.NewReaderSize(conn, readAhead), from: from, w: bufio.NewWriterSize(conn, small+header),
-		idle: idle, stop: make(chan struct{})}
+	l := &link{conn: conn, from: from, w: bufio.NewWriterSize(conn, small+header), idle: idle, stop: make(chan struct{})}
+	l.r = bufio.NewReaderSize(heard{l}, readAhead)
 	l.turn = make(chan struct{}, 1)
 	l.watch = time.AfterFunc(idle, l.giveUp)
 	l.beating.Go(l.beat)
 	return l
+}
+
+// heard reads from a flow. Whatever comes is a sign of life: a whole frame may take long.
+type heard struct{ l *link }
+
+func (h heard) Read(p []byte) (int, error) {
+	n, err := h.l.conn.Read(p)
+	if n > 0 {
+		h.l.watch.Reset(h.l.idle)
+	}
+	return n, err
 }
 
 func (l *link) giveUp() {
@@ -252,7 +263,6 @@ func (l *link) next() (kind, []byte, error) {
 		if _, err := io.ReadFull(l.r, h[:]); err != nil {
 			return 0, nil, noEOF(err)
 		}
-		l.watch.Reset(l.idle)
 		k, n := kind(h[0]), int(binary.BigEndian.Uint32(h[:])&0xffffff)
 		low, high, ok := bounds(k)
 		if !ok || k&0x40 == 0 && k&0x80 != l.from || n < low || n > high {
