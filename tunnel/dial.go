@@ -105,6 +105,7 @@ func dialTLS(ctx context.Context, d *Dialer, address string, config *tls.Config)
 	config = named(config, address)
 	places := []string{address}
 	if d.Direct(address) {
+		d = &Dialer{} // an exception of the proxy may be for the name alone
 		if all, err := Places(ctx, net.DefaultResolver.LookupNetIP, address); err == nil && len(all) > 0 {
 			places = all
 		}

@@ -66,6 +66,27 @@ func TestAHubBehindANameIsFoundBesideOthersThatAnswerOrDoNot(t *testing.T) {
 	}
 }
 
+func TestAHubThatNoProxyIsForIsDialledDirectlyWhereverItsNameLeads(t *testing.T) {
+	m := identitytest.New(t, time.Now())
+	v, member, hub := m.Verifier(), m.Member("bob"), m.Hub()
+	place := startPlace(t, func(c net.Conn) {
+		tls.Server(c, v.ServerConfig(func() tls.Certificate { return hub.Cert }, ControlProto)).Handshake()
+		c.Read(make([]byte, 1)) // until the client goes
+		c.Close()
+	})
+	_, port, _ := net.SplitHostPort(place)
+	proxy, err := ParseProxy("http://127.0.0.1:1") // nobody is there
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy.except = exceptions("localhost")
+	c, _, err := dialTLS(t.Context(), &Dialer{Proxy: proxy}, net.JoinHostPort("localhost", port), v.ClientConfig(member.Cert, identity.RoleHub, hub.ID, ControlProto))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.NetConn().Close()
+}
+
 func TestPlacesOfANameAreBounded(t *testing.T) {
 	many := make([]netip.Addr, 100)
 	for i := range many {
