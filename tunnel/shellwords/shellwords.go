@@ -11,7 +11,7 @@ import (
 // What others wrote goes through apps.Printable first.
 func Here(words ...string) string {
 	if runtime.GOOS == "windows" {
-		return Windows(words...)
+		return each(words, prompt)
 	}
 	return POSIX(words...)
 }
@@ -40,6 +40,35 @@ func posix(word string) string {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// prompt quotes a word unless all of it is plain, for cmd as well as for PowerShell, as it is not known
+// which of them a person has. Neither runs any of it. A word with a quote, a $, a ` or a %NAME% may come
+// out as another one.
+func prompt(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(`-_=./\:+`, r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	slashes := 0
+	for _, r := range word {
+		switch r {
+		case '"': // two do not end what is quoted, in neither of them
+			b.WriteString(strings.Repeat(`\`, slashes) + `"`)
+		case '$', '`', '“', '”', '„': // PowerShell expands the first, and takes the last three for quotes
+			b.WriteByte('`')
+		}
+		if slashes++; r != '\\' {
+			slashes = 0
+		}
+		b.WriteRune(r)
+	}
+	b.WriteString(strings.Repeat(`\`, slashes) + `"`)
+	return b.String()
 }
 
 // windows quotes a word that has a space or a quote. Backslashes before a quote count double.

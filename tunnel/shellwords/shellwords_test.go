@@ -74,6 +74,59 @@ func splitWindows(line string) (words []string) {
 	return words
 }
 
+// readsOne reports whether cmd and PowerShell take a line for one word: what stands outside of quotes
+// means nothing to them, and nothing within quotes ends them or is expanded by PowerShell.
+func readsOne(line string) bool {
+	quoted, left := false, []rune(line)
+	for i := 0; i < len(left); i++ { // cmd: each quote begins or ends what is quoted
+		if left[i] == '"' {
+			quoted = !quoted
+		} else if !quoted && strings.ContainsRune(" \t&|<>^()@,;%!'`$#{}~*?[]“”„‘’‚‛", left[i]) {
+			return false
+		}
+	}
+	if quoted || !strings.HasPrefix(line, `"`) {
+		return !quoted
+	}
+	for i := 1; i < len(left); i++ {
+		switch left[i] {
+		case '`':
+			i++
+		case '$':
+			return false
+		case '"', '“', '”', '„':
+			if i == len(left)-1 {
+				return left[i] == '"'
+			}
+			if i++; left[i] != '"' {
+				return false
+			}
+		}
+	}
+	return false
+}
+
+func FuzzAWordIsOneWordInEachShellOfWindows(f *testing.F) {
+	for _, w := range append(odd, "a&calc", "a;calc", "$(calc)", `a"&calc"`, `\";calc;"`, "`", "a`\"b", "a”;calc;“", `dir\`, "a,b", "@x") {
+		f.Add(w)
+	}
+	f.Fuzz(func(t *testing.T, word string) {
+		if got := prompt(word); !readsOne(got) {
+			t.Errorf("%q is written as %s", word, got)
+		}
+	})
+}
+
+func TestAPlainWordIsTypedAsItIs(t *testing.T) {
+	for in, want := range map[string]string{
+		`C:\ztm\a.json`: `C:\ztm\a.json`, "/users/bob/a.txt": "/users/bob/a.txt", "": `""`, `C:\my files\`: `"C:\my files\\"`, "a&b": `"a&b"`,
+	} {
+		if got := prompt(in); got != want {
+			t.Errorf("%q: got %s, want %s", in, got, want)
+		}
+	}
+}
+
 // splitPOSIX splits a command line as sh does one that has nothing but plain words and single quotes,
 // and reports false for anything that sh would read as more.
 func splitPOSIX(line string) (words []string, ok bool) {
