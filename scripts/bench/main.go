@@ -44,7 +44,7 @@ func main() { os.Exit(process.Main("bench", command)) }
 
 func command(ctx context.Context, args []string) error {
 	if len(args) > 1 && slices.Contains([]string{"serve", "hop", "sealed-entrance", "sealed-exit"}, args[0]) {
-		return beHop(args)
+		return beHop(ctx, args)
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	r := &run{}
@@ -69,11 +69,12 @@ func command(ctx context.Context, args []string) error {
 }
 
 // beHop is what this program is as one of the processes of a path: ROLE LISTEN [TARGET].
-func beHop(args []string) error {
+func beHop(ctx context.Context, args []string) error {
 	ln, err := net.Listen("tcp", args[1])
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	switch {
 	case args[0] == "serve":
 		return load.Serve(ln)

@@ -21,7 +21,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,8 +154,6 @@ func main() {
 	talk := flag.String("talk", "", "send datagrams through the tunnel and count what comes back: ADDRESS,COUNT")
 	forward := flag.String("forward", "", "be a relay that only copies, or seals or opens as well: ADDRESS,TARGET,HOW")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	err := error(nil)
 	switch {
 	case *serve != "":
@@ -175,7 +172,9 @@ func main() {
 		address, n := counted(*pull)
 		err = client(address, int64(n))
 	default:
-		err = process.InScratch(ctx, "direct", *binary, func(dir, ztm string) error { return run(ctx, dir, ztm, *only, moves{*size << 20, *rounds}) })
+		os.Exit(process.Main("direct", func(ctx context.Context, _ []string) error {
+			return process.InScratch(ctx, "direct", *binary, func(dir, ztm string) error { return run(ctx, dir, ztm, *only, moves{*size << 20, *rounds}) })
+		}))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "direct:", err)

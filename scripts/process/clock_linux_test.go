@@ -12,12 +12,15 @@ import (
 	"time"
 )
 
-// TestMain is a process that says the time, too.
+// TestMain is a process that says the time, and a script, too.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "say-the-time" {
 		for range time.Tick(10 * time.Millisecond) {
 			fmt.Println(time.Now().Unix())
 		}
+	}
+	if len(os.Args) > 1 && os.Args[1] == "be-a-script" {
+		os.Exit(Main("script", sleepUntilTheEnd))
 	}
 	os.Exit(m.Run())
 }

@@ -42,6 +42,7 @@ func (g *Group) Start(name, program string, args ...string) (*Process, error) {
 	}
 	defer log.Close()
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = log, log, g.Dir
+	endWithUs(p.cmd)
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -7,15 +7,16 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 
 	"ztm/tunnel/identity"
 )
 
-// Main is a script: it runs the command with the arguments of this process until that returns or the process is interrupted, and
-// returns the exit status. An error is written, and makes it 1.
+// Main is a script: it runs the command with the arguments of this process until that returns or the process is interrupted or, as
+// by timeout(1), asked to end, and returns the exit status. An error is written, and makes it 1.
 func Main(script string, command func(ctx context.Context, args []string) error) (status int) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := command(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", script, err)

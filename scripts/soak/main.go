@@ -26,7 +26,7 @@ func main() { os.Exit(process.Main("soak", command)) }
 
 func command(ctx context.Context, args []string) error {
 	if len(args) == 2 && args[0] == "target" {
-		return serveTarget(args[1])
+		return serveTarget(ctx, args[1])
 	}
 	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
 	length := flags.Duration("for", time.Minute, "so long")

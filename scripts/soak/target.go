@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -43,18 +44,19 @@ func source(seed uint64, down bool) *rand.ChaCha8 {
 
 func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// serveTarget serves TCP and UDP at one address until it is killed.
-func serveTarget(address string) error {
+// serveTarget serves TCP and UDP at one address until ctx ends.
+func serveTarget(ctx context.Context, address string) error {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	packets, err := net.ListenPacket("udp", address)
 	if err != nil {
 		return err
 	}
 	fmt.Println("listens")
-	go echo(packets) // until the process is killed
+	go echo(packets) // ends with the process
 	for {
 		c, err := ln.Accept()
 		if err != nil {
