@@ -7,7 +7,7 @@
 //	full    a disk becomes full while files come to it
 //	gone    the disk of a mirror vanishes while the agent runs
 //	git     a repository is mirrored while commits are made in it
-//	names   names of macOS and of Windows, and a disk that ignores case
+//	names   names of macOS and of Windows, and some that no mesh has
 //	modes   a disk that has no modes of its own, as FAT
 //	many    ten thousand small files, by copy, cloud and mirror
 //	huge    one file of 4 GB

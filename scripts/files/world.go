@@ -210,8 +210,8 @@ func (w *world) inStep(names ...string) error {
 	})
 }
 
-// disk mounts a file system of a size, made with options of mkfs.ext4.
-func (w *world) disk(dir string, mib int64, options ...string) error {
+// disk mounts a file system of a size.
+func (w *world) disk(dir string, mib int64) error {
 	image := dir + ".image"
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -223,7 +223,7 @@ func (w *world) disk(dir string, mib int64, options ...string) error {
 	if err != nil {
 		return err
 	}
-	if out, err := exec.CommandContext(w.ctx, "mkfs.ext4", append([]string{"-q", "-F", "-m", "0"}, append(options, image)...)...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(w.ctx, "mkfs.ext4", "-q", "-F", "-m", "0", image).CombinedOutput(); err != nil {
 		return missing(fmt.Sprintf("no file system can be made: %v %s", err, out))
 	}
 	return w.mount(image, dir)
