@@ -59,6 +59,9 @@ func (r *run) tunnelFileWay(ctx context.Context, p *path) *way {
 			if err != nil {
 				return err
 			}
+			if name, err = filepath.Rel(r.Dir, name); err != nil {
+				return err
+			}
 			return load.File(ctx, p.address, name, filepath.Join(to, d.Name()), info.Size())
 		})
 	}, prepare: r.fresh(p.dir, "tunnelled"), again: nothing}

@@ -9,13 +9,14 @@ import (
 	"os"
 )
 
-// sendFile sends a file whose name comes first, in n bytes, as cat would.
+// sendFile sends a file below the directory of this process as cat would. Its name comes first, in n bytes. Anybody on the machine may
+// ask, so files elsewhere are nobody's.
 func sendFile(c net.Conn, n uint64) {
 	name := make([]byte, min(n, 4096))
 	if _, err := io.ReadFull(c, name); err != nil {
 		return
 	}
-	f, err := os.Open(string(name))
+	f, err := os.OpenInRoot(".", string(name))
 	if err != nil {
 		return
 	}
@@ -28,7 +29,7 @@ func copyBytes(dst io.Writer, src io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, block))
 }
 
-// File fetches a file of the server's machine and writes it to another one, as far as the disk.
+// File fetches a file below the server's directory and writes it to another one, as far as the disk.
 func File(ctx context.Context, address, name, to string, size int64) (err error) {
 	c, err := dial(ctx, address, 'F', uint64(len(name)))
 	if err != nil {

@@ -6,7 +6,7 @@
 //	'P' 0        echo every byte
 //	'D' n        send n bytes; n = 0: until the client closes
 //	'R' n        send n bytes a second until the client closes
-//	'F' n        read the name of a file in n bytes, and send what is in it
+//	'F' n        read the name of a file in n bytes, from the directory of the server on, and send what is in it
 //	'U' 0        take bytes until the end, then send how many and for how long (nanoseconds), 8 bytes each
 package load
 
