@@ -8,13 +8,14 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"sync"
 )
 
 // castagnoli is the polynomial that processors have an instruction for.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// zeroHash is the hash of a block of zeros.
-var zeroHash = sha256.Sum256(make([]byte, block))
+// zeroHash returns the hash of a block of zeros.
+var zeroHash = sync.OnceValue(func() [hashSize]byte { return sha256.Sum256(make([]byte, block)) })
 
 // content sends what is in a file. An error is one of the flow: what is wrong with the file goes to
 // the receiver.
@@ -246,7 +247,8 @@ func hashOf(f *os.File, from, to int64) (all [hashSize]byte, err error) {
 	hashes := sha256.New()
 	for at := from; at < to; at += block {
 		if next, err := dataAfter(f, at); (err == nil && next >= at+block || errors.Is(err, io.EOF)) && at+block <= to {
-			hashes.Write(zeroHash[:])
+			zeros := zeroHash()
+			hashes.Write(zeros[:])
 			continue
 		}
 		h := sha256.New()
