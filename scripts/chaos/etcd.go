@@ -186,3 +186,60 @@ func (r *rig) certificates() error {
 func (r *rig) write(name, kind string, der []byte) error {
 	return os.WriteFile(filepath.Join(r.settings.dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
+
+// keepYesterday copies what etcd has, while it does not run, for restoring.
+func (r *rig) keepYesterday(ctx context.Context) error {
+	if len(r.etcds) == 0 {
+		return nil
+	}
+	err := r.replaceEtcd(func(n *node) error { return sh("cp", "-a", "--sparse=always", r.etcdHas(n), r.yesterday(n)) })
+	if err != nil {
+		return err
+	}
+	return process.Until(ctx, "etcd", timeout, r.etcdAnswers)
+}
+
+func (r *rig) etcdHas(n *node) string   { return filepath.Join(r.data(n.name), "member") }
+func (r *rig) yesterday(n *node) string { return r.data(n.name + "-yesterday") }
+
+// replaceEtcd ends all members of etcd, does something with what each has, and starts them again.
+func (r *rig) replaceEtcd(each func(*node) error) error {
+	for _, n := range r.etcds {
+		r.kill(n)
+	}
+	for _, n := range r.etcds {
+		if err := each(n); err != nil {
+			return err
+		}
+	}
+	for _, n := range r.etcds {
+		if err := r.start(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restoring ends etcd, which comes back with what it had in the beginning, or with nothing. All that was decided since then is known to
+// hubs alone.
+func (r *rig) restoring(wiped bool) (string, []string, func() error) {
+	if len(r.etcds) == 0 || r.etcdAnswers() != nil { // another accident has one of them
+		return "", nil, nil
+	}
+	what := "restore etcd of yesterday"
+	if wiped {
+		what = "wipe etcd"
+	}
+	for _, n := range r.etcds {
+		r.kill(n)
+	}
+	return what, names(r.etcds), func() error {
+		return r.replaceEtcd(func(n *node) error {
+			err := os.RemoveAll(r.etcdHas(n))
+			if err == nil && !wiped {
+				err = sh("cp", "-a", "--sparse=always", r.yesterday(n), r.etcdHas(n))
+			}
+			return err
+		})
+	}
+}

@@ -26,6 +26,9 @@ var accidents = map[string]accident{
 	"kill-agent": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
 		return r.killing(&choose(rnd, r.agents[2:]).node)
 	},
+	"freeze-agent": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		return r.freezing(&choose(rnd, r.agents[2:]).node)
+	},
 	"part-hub-hubs": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
 		return r.parting(choose(rnd, r.hubs), names(r.hubs))
 	},
@@ -68,10 +71,16 @@ var accidents = map[string]accident{
 		}
 		return r.shifting(&a.node, rnd, -400*day, -time.Hour, time.Minute, day)
 	},
+	"restore-etcd": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		return r.restoring(rnd.IntN(2) == 0)
+	},
+	"lose-hub": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
+		return r.losing(choose(rnd, r.hubs))
+	},
 	"slow-hub": func(r *rig, rnd *rand.Rand) (string, []string, func() error) {
 		h := choose(rnd, r.hubs)
 		if h == nil || sh(in(h.name, strings.Fields("tc qdisc add dev eth0 root netem delay 100ms loss 2%")...)...) != nil {
-			return "", nil, nil
+			return "", nil, nil // where the kernel has no netem
 		}
 		return "slow " + h.name, []string{h.name}, func() error {
 			return sh(in(h.name, strings.Fields("tc qdisc del dev eth0 root")...)...)
@@ -131,6 +140,14 @@ func (r *rig) parting(n *node, from []string) (string, []string, func() error) {
 	return fmt.Sprintf("part %s from %v", n.name, from), append(slices.Clone(from), n.name), func() error {
 		return r.world.partition(false, []string{n.name}, from...)
 	}
+}
+
+// losing drops some of the packets of a hub, both ways.
+func (r *rig) losing(h *node) (string, []string, func() error) {
+	if h == nil || r.world.lose(h.name) != nil {
+		return "", nil, nil
+	}
+	return "lose packets of " + h.name, []string{h.name}, func() error { return r.world.keep(h.name) }
 }
 
 // cable cuts what one place sends to others, or mends it.
@@ -201,7 +218,7 @@ func (r *rig) accident(ctx context.Context, rnd *rand.Rand, kinds []string) erro
 		return nil
 	}
 	grace := r.slack(lossGrace)
-	if len(mends) > 1 || len(r.hubs) == 1 || strings.Contains(what, "kill agent") {
+	if len(mends) > 1 || len(r.hubs) == 1 || strings.Contains(what, " agent") {
 		grace = r.slack(healed)
 	}
 	touch := func(d time.Duration) {

@@ -92,7 +92,7 @@ func newRig(ctx context.Context, s *settings) (_ *rig, err error) {
 	if r.target, err = newTarget(r.log); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{r.startEtcds, r.startFirst, r.startAgents, r.startOthers, r.openTunnels} {
+	for _, step := range []func(context.Context) error{r.startEtcds, r.startFirst, r.startAgents, r.startOthers, r.openTunnels, r.keepYesterday} {
 		if err := step(ctx); err != nil {
 			r.end()
 			return nil, err

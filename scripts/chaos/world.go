@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -118,6 +119,30 @@ func (w *world) partition(cut bool, one []string, others ...string) error {
 		}
 	}
 	return nil
+}
+
+// lose drops one packet of twenty that a place sends or gets, and keep ends that. They are dropped on the way: whoever sent one hears of
+// nothing. Packets between this program and the place are dropped, too.
+func (w *world) lose(place string) error {
+	if err := sh("nft", lossy("v-"+place)); err != nil {
+		return err
+	}
+	err := sh(in(place, "nft", lossy("eth0"))...)
+	if err != nil {
+		sh("nft", "delete table netdev v-"+place)
+	}
+	return err
+}
+
+func (w *world) keep(place string) error {
+	return errors.Join(sh("nft", "delete table netdev v-"+place), sh(in(place, "nft", "delete table netdev eth0")...))
+}
+
+// lossy is the table that drops some of what comes in by a device.
+func lossy(device string) string {
+	return "table netdev " + device + ` {
+		chain in { type filter hook ingress device "` + device + `" priority 0; numgen random mod 100 < 5 drop; }
+	}`
 }
 
 // set says that a process runs or does not.
