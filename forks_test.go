@@ -149,3 +149,25 @@ func mustRead(t testing.TB, path string) string {
 	}
 	return string(b)
 }
+
+func TestAnEvictionReachesAHubThatIsCutOffByAgentsAlone(t *testing.T) {
+	s := newSeveral(t, 2) // they know nothing of each other, and share no store
+	s.join("root", "root")
+	s.attach("bob", "bob", 2)
+	s.startAgent("mallory")
+	s.write("mallory.pub", s.ztm("mallory", "identity"))
+	s.ztm("root", "invite", "mallory", "--identity", s.path("mallory.pub"), "--permit", s.path("mallory.json"))
+	s.permitAt("mallory.json", s.gates[1].address)
+	s.ztm("mallory", "join", "demo", "--as", "ep-mallory", "--permit", s.path("mallory.json"))
+	s.connected("mallory")
+	if hubs := s.hubs("root"); len(hubs) != 1 || hubs[0].Address != s.gates[0].address {
+		t.Fatalf("the endpoint that evicts knows of %+v", hubs)
+	}
+	s.ztm("root", "evict", "mallory", "--force")
+	s.until("the other hub lets mallory go", func() error {
+		if out := s.ztm("mallory", "get", "mesh"); !strings.Contains(out, "was evicted") {
+			return errors.New(out)
+		}
+		return nil
+	})
+}
