@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -111,6 +112,12 @@ func (s *session) send(e *tunnel.Event) bool {
 
 // Ended implements [relay.Session].
 func (s *session) Ended() <-chan struct{} { return s.ended }
+
+// Ping implements [relay.Session].
+func (s *session) Ping(ctx context.Context) error {
+	_, err := s.stream.Conn().Ping(ctx)
+	return err
+}
 
 // end ends the stream, after the event that is being written. It does not wait.
 func (s *session) end() {

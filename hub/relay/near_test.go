@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -22,6 +23,7 @@ type one struct {
 func (o *one) Find(identity.ID) (string, Session, error) { return "b", o, nil }
 func (o *one) Name(id identity.ID) string                { return string(id) }
 func (o *one) Ended() <-chan struct{}                    { return nil }
+func (o *one) Ping(context.Context) error                { return nil }
 func (o *one) Offer(_ int, e *tunnel.Event) bool {
 	go o.r.Settle("b", e.Ticket, o.leg)
 	return true

@@ -25,6 +25,7 @@ import (
 	"ztm/tunnel/inflight"
 	"ztm/tunnel/limit"
 	"ztm/tunnel/splice"
+	"ztm/tunnel/suspicion"
 )
 
 // How agent A gets a relayed path to agent B:
@@ -64,6 +65,11 @@ type Relay struct {
 // learns why there is no path.
 const TicketLife = tunnel.RelayTimeout - 3*time.Second
 
+// lateTime is after how long a target that has not dialled back is asked for a sign of life. One that
+// is slow gives it, and has the life of the ticket; of one that sleeps nothing is heard for
+// [suspicion.MaxSilence], and then the opener need not wait any longer.
+const lateTime = time.Second
+
 // waiter is a path that waits for its second leg.
 type waiter struct {
 	target identity.ID
@@ -95,6 +101,8 @@ type Session interface {
 	Offer(most int, e *tunnel.Event) bool
 	// Ended is closed when the stream is.
 	Ended() <-chan struct{}
+	// Ping returns nil once the agent has answered on the connection of the stream.
+	Ping(ctx context.Context) error
 }
 
 // Leg is one end of a path: a connection that waits for the hub's answer. It is answered once, by
@@ -257,9 +265,13 @@ func (r *Relay) wait(
 ) (_ *Leg, err error) {
 	timer := time.NewTimer(r.c.Ticket)
 	defer timer.Stop()
+	silent, stop := silence(session)
+	defer stop()
 	select {
 	case b := <-w.second:
 		return came(b, name)
+	case <-silent:
+		err = answer.Errorf(answer.Timeout, "endpoint %s does not answer", name)
 	case <-timer.C:
 		err = answer.Errorf(answer.Timeout, "endpoint %s does not answer", name)
 	case <-session.Ended():
@@ -275,6 +287,24 @@ func (r *Relay) wait(
 		return nil, err
 	}
 	return came(<-w.second, name) // it was settled at the same moment
+}
+
+// silence looks whether a target that is late is there at all. The channel is closed if it is not,
+// unless stop was called.
+func silence(session Session) (silent <-chan struct{}, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	none := make(chan struct{})
+	late := time.AfterFunc(lateTime, func() { // ends with ctx
+		ctx, cancel := context.WithTimeout(ctx, suspicion.MaxSilence)
+		defer cancel()
+		if session.Ping(ctx) != nil && context.Cause(ctx) == context.DeadlineExceeded {
+			close(none)
+		}
+	})
+	return none, func() {
+		late.Stop()
+		cancel()
+	}
 }
 
 // came turns what the target sent, a leg or nil for a "no", into a result.
