@@ -62,13 +62,19 @@ func (l *Links) follow(ctx context.Context, h *hub, s *tunnel.Session, p place) 
 	cancel()
 	s.Close()
 	<-worked
+	stood := began.IsZero()
 	l.mu.Lock()
 	h.session = nil
 	if h.standby != nil {
 		h.standby.Close()
 		h.standby = nil
 	}
+	news := stood || !h.shut
+	h.shut = !stood
 	l.mu.Unlock()
+	if !news { // it ended at once, as the one before: a hub that was evicted tries all the time
+		return
+	}
 	l.c.Log.Info("a link has ended", "hub", h.id, "address", p.address, "err", err)
 }
 

@@ -150,6 +150,7 @@ type hub struct {
 	trouble string          // why there is none, for people
 	rtt     time.Duration
 	heard   time.Time // when it said something last
+	shut    bool      // the last link ended before it said anything
 	agents  int
 	links   int
 
