@@ -3,7 +3,7 @@
 // Command chaos runs a mesh of several hubs in network namespaces, breaks it in every way that is known, and says whether the mesh
 // has kept what it promises.
 //
-//	scripts/chaos/run [-short] [-for 10m] [-only WAYS] [-home 6m] [-seed N] [-hubs 3] [-etcds 3] [-agents 20] [-slack 1] [-ztm BINARY] [-etcd PROGRAM]
+//	scripts/chaos/run [-short] [-for 10m] [-only WAYS] [-roll] [-home 6m] [-seed N] [-hubs 3] [-etcds 3] [-agents 20] [-slack 1] [-ztm BINARY] [-etcd PROGRAM]
 //
 // Hubs, members of etcd and agents are processes, each in a namespace of its own behind one bridge. This program is on the bridge too: it
 // is the users of all tunnels, their targets, devices that fight for names and tokens, and who breaks things. It needs root, and leaves
@@ -15,6 +15,7 @@
 //	nemesis.go   what is broken, when, and for how long
 //	exhaust.go   disks, descriptors, clocks and etcd's memory
 //	clock.go     the clock of one process
+//	roll.go      hubs that are restarted one after the other
 //	probes.go    flows: short ones all the time, long ones, large ones
 //	target.go    what answers them
 //	member.go    devices that are simulated
@@ -45,6 +46,7 @@ type settings struct {
 	seed                 uint64
 	hubs, etcds, agents  int
 	short                bool          // accidents follow each other faster
+	roll                 bool          // hubs are restarted one after the other in the end
 	home                 time.Duration // agents have so long in the end to move home; 0: nobody looks
 	slack                float64       // times are longer by so much on a machine that is busy
 	ztm, etcd, only, dir string
@@ -79,6 +81,7 @@ func parse(args []string) (*settings, error) {
 	flags.IntVar(&s.hubs, "hubs", 3, "how many hubs")
 	flags.IntVar(&s.etcds, "etcds", 3, "how many members of etcd; 0: hubs have links alone")
 	flags.IntVar(&s.agents, "agents", 20, "how many agents")
+	flags.BoolVar(&s.roll, "roll", false, "in the end restart the hubs one after the other, as for another version")
 	flags.DurationVar(&s.home, "home", 0, "in the end wait so long at most until agents are spread; a hub that was away has them back within five minutes")
 	flags.Float64Var(&s.slack, "slack", 1, "times that may pass are longer by this `FACTOR`")
 	flags.StringVar(&s.ztm, "ztm", "", "the ztm `BINARY` to test; empty: build it")
@@ -145,7 +148,7 @@ func outside(ctx context.Context, s *settings) error {
 func (s *settings) arguments() []string {
 	return []string{
 		fmt.Sprint("-short=", s.short), "-for", s.length.String(), "-seed", fmt.Sprint(s.seed), "-hubs", fmt.Sprint(s.hubs), "-etcds", fmt.Sprint(s.etcds), "-agents", fmt.Sprint(s.agents),
-		"-slack", fmt.Sprint(s.slack), "-home", s.home.String(), "-ztm", s.ztm, "-etcd", s.etcd, "-only", s.only, "-dir", s.dir,
+		"-slack", fmt.Sprint(s.slack), fmt.Sprint("-roll=", s.roll), "-home", s.home.String(), "-ztm", s.ztm, "-etcd", s.etcd, "-only", s.only, "-dir", s.dir,
 	}
 }
 
@@ -171,6 +174,9 @@ func (r *rig) load(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	running := r.everything(ctx)
 	err := r.nemesis(ctx)
+	if err == nil && r.settings.roll {
+		err = r.roll(ctx)
+	}
 	if err == nil && !pause.For(ctx, r.slack(healed)) {
 		err = ctx.Err()
 	}

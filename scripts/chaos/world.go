@@ -163,6 +163,13 @@ func (w *world) touch(grace time.Duration, places ...string) {
 	}
 }
 
+// drains says that a place is about to end: flows through it may break at any moment, and new ones have no excuse.
+func (w *world) drains(place string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.touched[place] = time.Now()
+}
+
 // stood says that the machine itself did nothing since a time: nothing is to be judged then, nor for a while.
 func (w *world) stood(since time.Time, grace time.Duration) {
 	w.mu.Lock()
