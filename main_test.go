@@ -35,7 +35,26 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(appstest.Run(m))
+	os.Exit(atHome(m))
+}
+
+// atHome runs the tests with a home directory of their own: what somebody has set in theirs is not to count, and theirs is to stay as it is.
+func atHome(m *testing.M) int {
+	names := []string{"GOENV", "GOCACHE", "GOPATH", "GOMODCACHE"} // they are in the home directory, and tests build programs
+	out, err := exec.Command("go", append([]string{"env"}, names...)...).Output()
+	if err != nil {
+		panic(err)
+	}
+	for i, value := range strings.Split(strings.TrimSuffix(string(out), "\n"), "\n") {
+		os.Setenv(names[i], value)
+	}
+	home, err := os.MkdirTemp("", "home")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(home)
+	os.Setenv("HOME", home)
+	return appstest.Run(m)
 }
 
 // program returns a directory in which the test binary is "ztm".
