@@ -171,7 +171,7 @@ func TestWhatAnotherUserAsksOfAnEndpointsSettingsAndItsPolicyIsInTheAuditLog(t *
 		return errors.New("it is answered each time")
 	})
 	w.audited("office", "who asks too often", func(l audit.Line) bool {
-		return l.Event == audit.Refused && l.Result == audit.No && l.Reason == audit.Limited && l.App == "policy" && l.User == "root" && l.Rule != ""
+		return l.Event == audit.Refused && l.Result == audit.No && l.Reason == audit.Limited && l.App == "policy" && l.User == "root" && l.Target == "read" && l.Rule != ""
 	})
 }
 

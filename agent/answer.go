@@ -51,9 +51,12 @@ func (m *mesh) answer(w http.ResponseWriter, r *http.Request, peer identity.Subj
 func (m *mesh) readsPolicy(r *http.Request, peer identity.Subject) error {
 	l := audit.Line{Event: audit.Flow, Result: audit.OK, User: peer.User, PeerID: peer.ID, App: "policy", Target: "read " + r.URL.Query().Get("target")}
 	reads, err := m.policy.Reads(r, strings.TrimPrefix(r.URL.Path, seal.PathAPI), peers.PeerOf(peer), peer.User == rootUser)
-	if !reads {
+	switch {
+	case !reads:
 		l.App, l.Target = "", "manage"
 		err = answer.Errorf(answer.Denied, "endpoint %s belongs to user %s: user %s may not manage it", m.Self().Name, m.authority.User(), peer.User)
+	case err != nil:
+		l.Target = "read" // of what, is the peer's to say: each would be a line of its own
 	}
 	if err != nil {
 		l.Event, l.Result, l.Reason, l.Rule = audit.Refused, audit.No, audit.ReasonOf(err), err.Error()
