@@ -35,14 +35,28 @@ type Place interface {
 	Suspect(row index.Row)
 }
 
-// quiet is how long a peer may leave a flow without a request.
+// quiet is how long a peer may leave a flow without a request, and without taking a part of an answer.
 const quiet = 5 * time.Minute
+
+// sending is a flow that is not quiet when the peer takes something: a large block may take long.
+type sending struct {
+	net.Conn
+	idle *time.Timer
+}
+
+func (s sending) Write(p []byte) (int, error) {
+	n, err := s.Conn.Write(p)
+	if err == nil {
+		s.idle.Reset(quiet)
+	}
+	return n, err
+}
 
 // Serve answers requests until the peer has no more.
 func Serve(conn net.Conn, p Place) {
 	idle := time.AfterFunc(quiet, func() { conn.Close() })
 	defer idle.Stop()
-	g := &giver{p: p, r: bufio.NewReaderSize(conn, 4<<10), w: bufio.NewWriterSize(conn, 64<<10)}
+	g := &giver{p: p, r: bufio.NewReaderSize(conn, 4<<10), w: bufio.NewWriterSize(sending{conn, idle}, 64<<10)}
 	defer g.close()
 	for {
 		if g.r.Buffered() < wire.RequestSize && g.w.Flush() != nil {
