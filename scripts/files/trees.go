@@ -98,7 +98,7 @@ func (w *world) confirm(name string) error {
 }
 
 func (w *world) git(dir string, args ...string) (string, error) {
-	cmd := exec.CommandContext(w.ctx, "git", args...)
+	cmd := exec.CommandContext(w.ctx, "git", append([]string{"-c", "gc.auto=0"}, args...)...) // it would collect garbage in the background
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_DISCOVERY_ACROSS_FILESYSTEM=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
