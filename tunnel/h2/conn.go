@@ -21,6 +21,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -376,6 +377,9 @@ func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 	case d := <-answer:
 		return d, nil
 	case <-ctx.Done():
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.pings = slices.DeleteFunc(c.pings, func(p chan time.Duration) bool { return p == answer })
 		return 0, context.Cause(ctx)
 	case <-c.done:
 		return 0, c.Err()

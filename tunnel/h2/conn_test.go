@@ -361,7 +361,7 @@ func TestTheBudgetIsReturned(t *testing.T) {
 	}
 }
 
-func TestPingEndsWithItsContext(t *testing.T) {
+func TestPingEndsWithItsContextAndLeavesNothing(t *testing.T) {
 	a, b := sockets(t)
 	defer b.Close()
 	c := Client(a, Options{})
@@ -370,6 +370,11 @@ func TestPingEndsWithItsContext(t *testing.T) {
 	if _, err := c.Ping(ctx); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+	c.mu.Lock()
+	if n := len(c.pings); n != 0 {
+		t.Errorf("%d wait for an answer", n)
+	}
+	c.mu.Unlock()
 	c.Close()
 	c.Wait()
 }
