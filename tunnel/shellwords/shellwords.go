@@ -52,44 +52,45 @@ func prompt(word string) string {
 	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
 		return word
 	}
-	var b strings.Builder
-	b.WriteByte('"')
-	slashes := 0
-	for _, r := range word {
+	return quoted(word, func(r rune) string {
 		switch r {
 		case '"': // two do not end what is quoted, in neither of them
-			b.WriteString(strings.Repeat(`\`, slashes) + `"`)
+			return `"`
 		case '$', '`', '“', '”', '„': // PowerShell expands the first, and takes the last three for quotes
-			b.WriteByte('`')
+			return "`"
 		}
-		if slashes++; r != '\\' {
-			slashes = 0
-		}
-		b.WriteRune(r)
-	}
-	b.WriteString(strings.Repeat(`\`, slashes) + `"`)
-	return b.String()
+		return ""
+	})
 }
 
-// windows quotes a word that has a space or a quote. Backslashes before a quote count double.
+// windows quotes a word that has a space or a quote.
 func windows(word string) string {
 	if word != "" && !strings.ContainsAny(word, " \t\"") {
 		return word
 	}
+	return quoted(word, func(r rune) string {
+		if r == '"' {
+			return `\`
+		}
+		return ""
+	})
+}
+
+// quoted puts a word in quotes, and before each rune what escape says. Backslashes before a quote count
+// double.
+func quoted(word string, escape func(rune) string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	slashes := 0
 	for _, r := range word {
-		switch r {
-		case '\\':
-			slashes++
-			b.WriteByte('\\')
-			continue
-		case '"':
-			b.WriteString(strings.Repeat(`\`, slashes+1))
+		if r == '"' {
+			b.WriteString(strings.Repeat(`\`, slashes))
 		}
-		slashes = 0
+		b.WriteString(escape(r))
 		b.WriteRune(r)
+		if slashes++; r != '\\' {
+			slashes = 0
+		}
 	}
 	b.WriteString(strings.Repeat(`\`, slashes) + `"`)
 	return b.String()
