@@ -107,9 +107,11 @@ func TestARequestToJoinIsReadUpToItsLimit(t *testing.T) {
 	}
 }
 
-func TestATokenIsRevokedAtTheEndpointThatRedeemsItBeforeItIsUsed(t *testing.T) {
+// rootMeshes is two endpoints of root at one hub, which knows the second.
+func rootMeshes(t *testing.T) (m, spare *mesh) {
+	t.Helper()
 	m, ca, hubs := rootMesh(t, 1)
-	spare := meshOf(t, ca, rootUser)
+	spare = meshOf(t, ca, rootUser)
 	runMesh(t, spare, hubs[0])
 	record, err := identity.SignRecord(identity.Record{ID: spare.agent.self, Name: "spare", Certificate: spare.Membership().Certificate}, spare.agent.key)
 	if err != nil {
@@ -118,6 +120,11 @@ func TestATokenIsRevokedAtTheEndpointThatRedeemsItBeforeItIsUsed(t *testing.T) {
 	hubs[0].on("GET "+tunnel.PathEndpoints+"/"+string(spare.agent.self), func(w http.ResponseWriter, _ *http.Request) {
 		answer.JSON(w, tunnel.Entry{Record: record, Online: true})
 	})
+	return m, spare
+}
+
+func TestATokenIsRevokedAtTheEndpointThatRedeemsItBeforeItIsUsed(t *testing.T) {
+	m, spare := rootMeshes(t)
 	p, err := m.authority.Invite(t.Context(), "bob", nil, api.Invite{Redeemer: string(spare.agent.self)})
 	if err != nil {
 		t.Fatal(err)
@@ -144,16 +151,7 @@ func TestATokenIsRevokedAtTheEndpointThatRedeemsItBeforeItIsUsed(t *testing.T) {
 }
 
 func TestTheUsesOfATokenThatAnotherEndpointRedeemsAreSaidWhereItWasMade(t *testing.T) {
-	m, ca, hubs := rootMesh(t, 1)
-	spare := meshOf(t, ca, rootUser)
-	runMesh(t, spare, hubs[0])
-	record, err := identity.SignRecord(identity.Record{ID: spare.agent.self, Name: "spare", Certificate: spare.Membership().Certificate}, spare.agent.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	hubs[0].on("GET "+tunnel.PathEndpoints+"/"+string(spare.agent.self), func(w http.ResponseWriter, _ *http.Request) {
-		answer.JSON(w, tunnel.Entry{Record: record, Online: true})
-	})
+	m, spare := rootMeshes(t)
 	p, err := m.authority.Invite(t.Context(), "bob", nil, api.Invite{Redeemer: string(spare.agent.self), Uses: 2})
 	if err != nil {
 		t.Fatal(err)

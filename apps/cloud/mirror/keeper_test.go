@@ -23,12 +23,10 @@ func (f fixed) Root(string, string) (*rooted.Dir, error)   { return rooted.Open(
 func (f fixed) Known(string, string) ([]Published, error)  { return f.known, nil }
 func (f fixed) Sum(string, string) (Content, int64, error) { return "sum", 0, nil }
 
-func TestAConfirmationIsForTheDeletionsOfThatTimeAlone(t *testing.T) {
-	f := fixed{dir: t.TempDir()}
-	for i := range 20 {
-		f.known = append(f.known, Published{Path: fmt.Sprint("d/", i), Shared: "x", Last: "x", Local: true, Order: Same})
-	}
-	root, err := rooted.Open(f.dir)
+// marked makes a directory that of a mirror.
+func marked(t *testing.T, dir string) Mark {
+	t.Helper()
+	root, err := rooted.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +35,15 @@ func TestAConfirmationIsForTheDeletionsOfThatTimeAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := New(Config{Cloud: f, Mode: Mode{Up: true, Down: true}, Mark: mark})
+	return mark
+}
+
+func TestAConfirmationIsForTheDeletionsOfThatTimeAlone(t *testing.T) {
+	f := fixed{dir: t.TempDir()}
+	for i := range 20 {
+		f.known = append(f.known, Published{Path: fmt.Sprint("d/", i), Shared: "x", Last: "x", Local: true, Order: Same})
+	}
+	m := New(Config{Cloud: f, Mode: Mode{Up: true, Down: true}, Mark: marked(t, f.dir)})
 	m.Confirm()
 	now := time.Now()
 	for i, held := range []int{0, 0, 20} { // they have not stood still; they go; others would be asked about
@@ -67,15 +73,7 @@ func (a asking) Refresh(ctx context.Context, _ string) {
 
 func TestWhatIsHereIsKnownWhileOthersAreAsked(t *testing.T) {
 	a := asking{fixed{dir: t.TempDir()}, make(chan struct{})}
-	root, err := rooted.Open(a.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	mark, err := SetMark(root, "id")
-	if err != nil {
-		t.Fatal(err)
-	}
+	mark := marked(t, a.dir)
 	if err := os.WriteFile(filepath.Join(a.dir, "x"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -86,18 +86,27 @@ func speaking(context.Context) (net.Conn, error) {
 	return here, nil
 }
 
-func TestAWebSocketReachesTheApp(t *testing.T) {
+// chat asks the page of such an app for a web socket, and counts what is written to it.
+func chat(t *testing.T) (net.Conn, *counted) {
+	t.Helper()
 	s := httptest.NewUnstartedServer(nil)
 	p := New(s.Listener.Addr(), speaking, "/")
-	s.Config.Handler = p
+	l := &counted{Listener: s.Listener}
+	s.Config.Handler, s.Listener = p, l
 	s.Start()
-	defer s.Close()
+	t.Cleanup(s.Close)
 	c, err := net.Dial("tcp", s.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	io.WriteString(c, "GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nCookie: "+p.name+"="+p.cookie+"\r\n\r\nhello\n")
+	t.Cleanup(func() { c.Close() })
+	io.WriteString(c, "GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nCookie: "+p.name+"="+p.cookie+"\r\n\r\n")
+	return c, l
+}
+
+func TestAWebSocketReachesTheApp(t *testing.T) {
+	c, _ := chat(t)
+	io.WriteString(c, "hello\n")
 	in := bufio.NewReader(c)
 	resp, err := http.ReadResponse(in, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Set-Cookie") != "" {
@@ -133,23 +142,12 @@ func (c countedConn) Write(p []byte) (int, error) {
 }
 
 func TestTheBrowserHasTheAnswerToAWebSocketInOnePiece(t *testing.T) {
-	s := httptest.NewUnstartedServer(nil)
-	p := New(s.Listener.Addr(), speaking, "/")
-	l := &counted{Listener: s.Listener}
-	s.Config.Handler, s.Listener = p, l
-	s.Start()
-	defer s.Close()
-	c, err := net.Dial("tcp", s.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	io.WriteString(c, "GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nCookie: "+p.name+"="+p.cookie+"\r\n\r\n")
+	c, l := chat(t)
 	in := bufio.NewReader(c)
 	if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("%+v, %v", resp, err)
 	}
-	_, err = in.Peek(len("first"))
+	_, err := in.Peek(len("first"))
 	n := l.writes.Load()
 	io.WriteString(c, "\n") // the app ends
 	if text, cut := io.ReadAll(in); string(text) != "first \n" || err != nil || cut != nil {
