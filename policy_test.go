@@ -53,7 +53,7 @@ var arrows = []arrow{
 	{"agent/policy", []string{"apps", "apps/reach", "tunnel/identity", "tunnel/identity/policy"}, "what a policy gives is decided without a clock, a disk or a network"},
 	{"agent/limits", []string{"tunnel/identity", "tunnel/memory"}, "what others can take of a device is one table"},
 	{"agent/authority", []string{"agent/api", "agent/control", "agent/limits", "agent/peers", "apps", "tunnel", "tunnel/answer", "tunnel/flow", "tunnel/identity", "tunnel/inflight", "tunnel/limit", "tunnel/seal"}, "what makes members asks hubs and peers, and keeps its book elsewhere"},
-	{"agent/control", []string{"agent/api", "agent/limits", "tunnel", "tunnel/answer", "tunnel/identity", "tunnel/inflight", "tunnel/limit", "tunnel/memory", "tunnel/pause", "tunnel/race", "tunnel/suspicion"}, "the session with a hub carries what it does not understand"},
+	{"agent/control", []string{"agent/api", "agent/limits", "tunnel", "tunnel/answer", "tunnel/identity", "tunnel/inflight", "tunnel/limit", "tunnel/memory", "tunnel/race", "tunnel/suspicion"}, "the session with a hub carries what it does not understand"},
 	{"agent/audit", []string{"tunnel/answer", "tunnel/identity"}, "what is recorded depends on nothing that is"},
 	{"agent/policy/cli", []string{"agent/api", "agent/console", "agent/feature", "apps", "tunnel/answer", "tunnel/identity/policy"}, "a command line is a client of the agent; main alone has it"},
 	{"agent/audit/cli", []string{"agent/audit", "agent/audit/sink", "agent/console", "agent/feature", "apps", "tunnel/identity"}, "a command line is a client of the agent; main alone has it"},

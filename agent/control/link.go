@@ -13,7 +13,6 @@ import (
 	"ztm/agent/limits"
 	"ztm/tunnel"
 	"ztm/tunnel/identity"
-	"ztm/tunnel/pause"
 	"ztm/tunnel/suspicion"
 )
 
@@ -197,17 +196,17 @@ const passAfter = 10 * time.Second
 // followTrust brings hub and agent to the same trust list whenever one of them has another.
 func (l *link) followTrust(ctx context.Context) {
 	var last tunnel.Event
+	var pass <-chan time.Time // when ours, which has changed, is compared with that of the hub; else nil
 	for {
 		select {
 		case last = <-l.newer:
 		case <-l.behind:
-			if last.Type == "" || !pause.For(ctx, rand.N(passAfter)) {
-				continue
+			if last.Type != "" && pass == nil {
+				pass = time.After(rand.N(passAfter))
 			}
-			select {
-			case last = <-l.newer:
-			default:
-			}
+			continue
+		case <-pass:
+			pass = nil
 		case <-ctx.Done():
 			return
 		}
@@ -215,15 +214,12 @@ func (l *link) followTrust(ctx context.Context) {
 	}
 }
 
-// TrustChanged has the hubs compared with the trust list that is in force now.
+// TrustChanged has the hubs compared with the trust list that is in force now. It came from one of them,
+// or from a peer, or was made here.
 func (c *Control) TrustChanged() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ready := c.readyLocked()
-	if len(ready) < 2 {
-		return // it came from there, or goes there
-	}
-	for _, l := range ready {
+	for _, l := range c.readyLocked() {
 		select {
 		case l.behind <- struct{}{}:
 		default: // it will be already
