@@ -203,14 +203,28 @@ func Own(addresses []netip.Prefix, seen netip.AddrPort, port uint16, private, pu
 // virtual begins the names of interfaces behind which there is no other device, or which lead
 // through another mesh.
 var virtual = []string{
-	"docker", "br-", "veth", "virbr", "cni", "flannel", "cali", "podman", "lxc", "vmnet", "vboxnet", "vethernet", // of this machine
+	"docker", "virbr", "cni", "flannel", "cali", "podman", "lxc", "lxdbr", "incusbr", "vmnet", "vboxnet", // of this machine
+	"vethernet (default switch", "vethernet (wsl", "vethernet (nat", // the same on Windows
 	"tun", "wg", "utun", "tailscale", "zt", // of another mesh
 }
 
+// containers matches the bridges of Docker's networks, and the cables to containers. Bridges of routers are called
+// br-lan and the like, and what Windows has in a switch vEthernet.
+func containers(name string) bool {
+	id, is := strings.CutPrefix(name, "br-")
+	return is && len(id) == 12 && strings.Trim(id, "0123456789abcdef") == "" ||
+		strings.HasPrefix(name, "veth") && !strings.HasPrefix(name, "vethernet")
+}
+
 // Addresses lists the global and private addresses of this device's interfaces that are up.
-func Addresses() (out Interfaces, err error) {
-	interfaces, err := net.Interfaces()
+func Addresses() (out Interfaces, err error) { return addresses(net.Interfaces) }
+
+func addresses(list func() ([]net.Interface, error)) (out Interfaces, err error) {
+	interfaces, err := list()
 	if err != nil {
+		if out = outward(); len(out.Own) > 0 {
+			err = nil
+		}
 		return out, err
 	}
 	for _, i := range interfaces {
@@ -234,6 +248,21 @@ func Addresses() (out Interfaces, err error) {
 	return out, nil
 }
 
+// outward are the addresses that packets to the internet leave from. It is for programs that may not ask for
+// interfaces, as on newer versions of Android: their networks are not known.
+func outward() (out Interfaces) {
+	for _, to := range [...]string{"192.0.2.1:9", "[2001:db8::1]:9"} {
+		c, err := net.Dial("udp", to) // sends nothing
+		if err != nil {
+			continue // there is no way there
+		}
+		a := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+		c.Close()
+		out.Own = append(out.Own, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return out
+}
+
 func isVirtual(name string) bool {
 	name = strings.ToLower(name)
 	for _, v := range virtual {
@@ -241,5 +270,5 @@ func isVirtual(name string) bool {
 			return true
 		}
 	}
-	return false
+	return containers(name)
 }
