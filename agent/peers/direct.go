@@ -191,7 +191,7 @@ type Route struct {
 	Direct  string // the kind of path; "": through a hub
 	Address string // of the peer, host:port
 	Since   time.Time
-	Why     string // it is not direct; "": nothing has failed
+	Why     string // it is not direct; "": nothing was tried
 
 	Datagrams *Route // how datagrams go that have a path of their own, or why they have none; nil: as all else
 }
@@ -212,7 +212,7 @@ func (p *Peers) routeOfFlows(to identity.ID) Route {
 		return c.route()
 	}
 	for _, in := range p.inbounds() {
-		if in.peer.ID == to && in.is() {
+		if in.peer.ID == to && in.is() && p.Mode().Allows(in.at.Kind) { // else it ends, and takes no new flows
 			return in.route()
 		}
 	}

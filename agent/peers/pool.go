@@ -212,7 +212,8 @@ func (p *pool) reap(now time.Time) {
 			return idle
 		})
 		for _, s := range ps.sessions {
-			if since, idle := s.IdleSince(); idle && now.Sub(since) > maxIdle && s.alongside.Load() == 0 {
+			since, idle := s.IdleSince()
+			if idle && (now.Sub(since) > maxIdle || s.Err() != nil) && s.alongside.Load() == 0 { // at rest, or the peer takes no more
 				if s.is() {
 					s.retired.Store(true)
 				}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ztm/tunnel/flow"
@@ -13,15 +14,19 @@ import (
 type fakeSession struct {
 	flow.Session // what a test does not expect to be called
 	flows        int
+	since        time.Time // it has that many
 	loaded       bool
 	err          error
 	over         bool
 	hangs        bool
+	closed       chan struct{}
 }
 
 func (s *fakeSession) Load() (int, bool)            { return s.flows, s.loaded }
 func (s *fakeSession) Err() error                   { return s.err }
-func (s *fakeSession) IdleSince() (time.Time, bool) { return time.Time{}, s.flows == 0 }
+func (s *fakeSession) IdleSince() (time.Time, bool) { return s.since, s.flows == 0 }
+
+func (s *fakeSession) Close() error { close(s.closed); return nil }
 
 func (s *fakeSession) Done() <-chan struct{} {
 	done := make(chan struct{})
@@ -66,4 +71,37 @@ func TestAFlowGetsTheSessionWithTheFewestThatIsNotLoaded(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAtRestASessionIsClosedAtOnceOnWhichThePeerTakesNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leaving, now := errors.New("it is closing"), time.Now()
+		for name, tt := range map[string]struct {
+			session fakeSession
+			closed  bool
+		}{
+			"it takes no more":               {fakeSession{err: leaving, since: now}, true},
+			"it takes no more, a flow is on": {fakeSession{err: leaving, since: now, flows: 1}, false},
+			"it rests for a while":           {fakeSession{since: now.Add(-maxIdle / 2)}, false},
+			"it rests for long":              {fakeSession{since: now.Add(-2 * maxIdle)}, true},
+		} {
+			s := tt.session
+			s.closed = make(chan struct{})
+			p := newPool(nil, func(*outSession) bool { return false })
+			p.peers["peer"] = &peerSessions{sessions: []*outSession{{Session: &s}}}
+			p.reap(now)
+			synctest.Wait()
+			select {
+			case <-s.closed:
+				if !tt.closed {
+					t.Errorf("%s: it was closed", name)
+				}
+			default:
+				if tt.closed {
+					t.Errorf("%s: it is open", name)
+				}
+			}
+			p.stop()
+		}
+	})
 }
