@@ -333,6 +333,9 @@ func testWhatFailedElsewhere(t *testing.T) {
 	if !f.Begin("peer") || f.Begin("peer") {
 		t.Fatal("not one round at a time")
 	}
+	if why := f.Why("peer"); why != Trying {
+		t.Errorf("while it is tried: %q", why)
+	}
 	f.End("peer", "", NoWay)
 	if f.Begin("peer") || f.Why("peer") != NoWay {
 		t.Errorf("at once again; %q", f.Why("peer"))

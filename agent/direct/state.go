@@ -30,6 +30,7 @@ const (
 	Narrow      Cause = "the way does not pass what a connection needs"
 	Broke       Cause = "the direct way broke"
 	Faulty      Cause = "the attempt failed"
+	Trying      Cause = "an attempt is in progress" // it is no failure, and not counted
 )
 
 // words are the causes as counters name them.
@@ -259,12 +260,16 @@ func (a *Attempts) Ended(peer identity.ID, broke bool) {
 	a.mu.Unlock()
 }
 
-// Why says why there is no direct path to a peer; "" if nothing has failed.
+// Why says why there is no direct path to a peer; "" if nothing was tried.
 func (a *Attempts) Why(peer identity.ID) Cause {
 	if a.config.Mode() == Off {
 		return TurnedOff
 	}
-	return a.of(peer).cause
+	s := a.of(peer)
+	if s.cause == "" && s.round != nil {
+		return Trying
+	}
+	return s.cause
 }
 
 // Forget has the next flow begin a round, whatever failed before: the mode was changed.

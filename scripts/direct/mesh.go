@@ -156,7 +156,13 @@ func (g *rig) median(place string, words ...string) (time.Duration, error) {
 	return time.ParseDuration(strings.TrimSpace(out))
 }
 
-var why = regexp.MustCompile(`relayed: `)
+// why matches the reason that there is no path.
+var why = regexp.MustCompile(`(relayed|session): `)
+
+// decided reports whether a path is what it is going to be.
+func decided(path string) bool {
+	return strings.HasPrefix(path, "direct") || why.MatchString(path) && !strings.HasSuffix(path, "in progress")
+}
 
 // path waits until flows have a path, or none was found.
 func (g *rig) path(r *row) error {
@@ -167,7 +173,7 @@ func (g *rig) path(r *row) error {
 		}
 		_, path, _ := strings.Cut(out, "Path:")
 		r.path, _, _ = strings.Cut(strings.TrimSpace(path), "\n")
-		if !strings.HasPrefix(r.path, "direct") && !why.MatchString(r.path) {
+		if !decided(r.path) {
 			return errors.New(out)
 		}
 		return nil
@@ -261,6 +267,9 @@ func (g *rig) datagrams(p pair, r *row) error {
 			return errors.New(out)
 		}
 		r.datagrams, _, _ = strings.Cut(strings.TrimSpace(path), "\n")
+		if !decided(r.datagrams) {
+			return errors.New(out)
+		}
 		return nil
 	})
 	if err != nil {
