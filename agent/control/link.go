@@ -173,19 +173,33 @@ func (c *Control) leadLocked() {
 }
 
 // serve does what does not wait for an event: it publishes changes of the record, and gives tickets
-// back.
+// back. A record that the hub did not take is published again: what is offered must not stay unknown
+// because it changed often.
 func (l *link) serve(ctx context.Context) {
+	var again <-chan time.Time // when a record that was refused is published again; else nil
+	delay := publishAgain
 	for {
 		select {
 		case <-l.changed:
-			if err := l.publish(ctx); err != nil && ctx.Err() == nil {
-				l.c.Log.Warn("the hub refused the record of this endpoint", "err", err)
+			if again != nil {
+				continue // it is soon
 			}
+		case <-again:
 		case ticket := <-l.refused:
 			l.tellRefused(ctx, ticket)
+			continue
 		case <-ctx.Done():
 			return
 		}
+		err := l.publish(ctx)
+		if err == nil || ctx.Err() != nil {
+			again, delay = nil, publishAgain
+			continue
+		}
+		if delay == publishAgain {
+			l.c.Log.Warn("the hub refused the record of this endpoint: it is published again", "err", err)
+		}
+		again, delay = time.After(delay/2+rand.N(delay)), min(2*delay, maxDelay)
 	}
 }
 

@@ -97,6 +97,10 @@ func (c *Control) Publish() {
 // publishTimeout is how long a change of offers waits for the hub.
 const publishTimeout = 2 * time.Second
 
+// publishAgain is how long a record waits that a hub refused, at first. A hub takes one change a second
+// where there are many.
+const publishAgain = 2 * time.Second
+
 // published waits until each hub has a record as new as this moment, but for those that hang: who was
 // told that a tunnel is open must be able to use it.
 func (c *Control) published() {
