@@ -438,11 +438,13 @@ func TestAnAgentCountsForPrometheus(t *testing.T) {
 		b, _ := io.ReadAll(resp.Body)
 		return string(b)
 	}
-	for path, want := range map[string]string{
-		"/healthz":      "ok",
-		"/metrics":      `ztm_mesh_connected{mesh="demo"} 1`,
-		"/metrics/demo": `tunnel="tcp/web"`,
+	for _, tt := range [][2]string{
+		{"/healthz", "ok"},
+		{"/metrics", `ztm_mesh_connected{mesh="demo"} 1`},
+		{"/metrics", "ztm_agent_goroutines "},
+		{"/metrics/demo", `tunnel="tcp/web"`},
 	} {
+		path, want := tt[0], tt[1]
 		if got := get(path); !strings.Contains(got, want) {
 			t.Errorf("%s has no %s:\n%s", path, want, got)
 		}

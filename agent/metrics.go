@@ -35,7 +35,9 @@ func (c counters) Health() error {
 // Counters adds the counters of one mesh or of all.
 func (c counters) Counters(set *metric.Set, name string) error {
 	meshes := c.a.all()
-	if name != "" {
+	if name == "" {
+		set.With().Process("ztm_agent")
+	} else {
 		m, err := c.a.mesh(name)
 		if err != nil {
 			return err

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -68,11 +67,7 @@ func (s *server) addMetrics(w *metric.Writer) {
 	w.Gauge("ztm_hub_trust_version", "Version of the trust list in force.", int64(s.verifier.Trust().Version()))
 	w.Gauge("ztm_hub_paths_open", "Paths that stand.", p.Open.Load())
 	w.Gauge("ztm_hub_links", "Hubs that this one is linked with.", int64(s.links.Linked()))
-	w.Gauge("ztm_hub_goroutines", "Goroutines.", int64(runtime.NumGoroutine()))
-	if rss, fds, ok := process(); ok {
-		w.Gauge("ztm_hub_resident_memory_bytes", "Resident memory.", rss)
-		w.Gauge("ztm_hub_open_fds", "Open file descriptors.", fds)
-	}
+	w.Process("ztm_hub")
 	w.Counter("ztm_hub_paths_total", "Paths that were joined.", p.Started.Load())
 	w.Counter("ztm_hub_links_lost_total", "Hubs that were silent.", l.Lost.Load())
 	w.Counter("ztm_hub_relayed_bytes_total", "Bytes of paths that have ended, both directions.", p.Bytes.Load())

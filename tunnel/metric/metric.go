@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -56,6 +57,15 @@ func (w *Writer) Counter(name, help string, value int64, labels ...string) {
 // Gauge adds a sample of a number that rises and falls.
 func (w *Writer) Gauge(name, help string, value int64, labels ...string) {
 	w.add("gauge", name, help, value, labels)
+}
+
+// Process adds what this process has of the system. prefix begins the names: "ztm_hub".
+func (w *Writer) Process(prefix string) {
+	w.Gauge(prefix+"_goroutines", "Goroutines.", int64(runtime.NumGoroutine()))
+	if rss, fds, ok := process(); ok {
+		w.Gauge(prefix+"_resident_memory_bytes", "Resident memory.", rss)
+		w.Gauge(prefix+"_open_fds", "Open file descriptors.", fds)
+	}
 }
 
 func (w *Writer) add(kind, name, help string, value int64, labels []string) {
