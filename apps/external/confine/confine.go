@@ -43,6 +43,8 @@ type Order struct {
 	Parent int    `json:"parent"`           // the process with which it dies
 	Means  Means  `json:"means"`
 	Try    bool   `json:"try,omitempty"` // take all steps but the last, and end with status 0
+
+	others int64 // tasks that the account has beside those of the app; set on the way
 }
 
 // Means is what holds a program on this machine. The zero value holds nothing.

@@ -41,6 +41,7 @@ func (o *Order) become() error {
 		{"cgroup", (*Order).enter},
 		{"memory", (*Order).goFirst},
 		{"processor", (*Order).waitForOthers},
+		{"tasks", (*Order).countOthers}, // before the file system, in which there is no list of them
 		{"file system", (*Order).ownRoot},
 		{"limits", (*Order).limit},
 		{"account", (*Order).dropAccount},
@@ -125,7 +126,7 @@ func (o *Order) limitMemory() error { return setLimit(unix.RLIMIT_DATA, o.Memory
 // limited for the account it has then: tasks are counted by account.
 func (o *Order) dropAccount() error {
 	if o.UID == 0 || o.Means.Root != "root" {
-		if err := setLimit(unix.RLIMIT_NPROC, int64(o.Processes)+countTasks(os.Getuid())); err != nil {
+		if err := setLimit(unix.RLIMIT_NPROC, int64(o.Processes)+o.others); err != nil {
 			return err
 		}
 		return dropCapabilities()
@@ -168,6 +169,26 @@ func (o *Order) follow() error {
 }
 
 func (o *Order) noNewPrivileges() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }
+
+// countOthers counts the tasks of the account for which the limit of processes needs room.
+func (o *Order) countOthers() error {
+	if o.Means.Root != "root" && !(o.Means.Root == "user" && countsApart()) {
+		o.others = countTasks(os.Getuid())
+	}
+	return nil
+}
+
+// countsApart reports whether the kernel counts the tasks of a namespace of users by themselves, and
+// not with those that the account has outside. Linux does from version 5.14 on.
+func countsApart() bool {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return false
+	}
+	var major, minor int
+	fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
+	return major > 5 || major == 5 && minor >= 14
+}
 
 // countTasks counts the processes and threads of an account, as the kernel does for its limit.
 func countTasks(uid int) (n int64) {

@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // start starts this binary again, as what becomes the program.
@@ -32,6 +34,8 @@ func start(o Order, files []*os.File) (*os.Process, error) {
 		attr.Sys.Cloneflags |= syscall.CLONE_NEWUSER
 		attr.Sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
 		attr.Sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
+		// Exec leaves an account that is not root without what the namespace gave it: see capabilities(7).
+		attr.Sys.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN}
 	}
 	return os.StartProcess("/proc/self/exe", []string{Applet, string(text)}, attr)
 }
