@@ -225,3 +225,20 @@ func TestANoticeIsToldToACommandThatIsSetHere(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+func TestALineHasTheNameOfAPeerThatNobodyHereAskedFor(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.join("eve", "eve")
+	w.join("bob", "bob")()
+	w.startAgent("bob") // what it knew of others is gone
+	w.connected("bob")
+	w.until("a refusal has the name", func() error {
+		w.try("eve", "nc", "ep-bob", "127.0.0.1:1")
+		lines := w.audit("bob", "--refused", "--user", "eve")
+		if !slices.ContainsFunc(lines, func(l audit.Line) bool { return l.Peer == "ep-eve" }) {
+			return fmt.Errorf("%+v", lines)
+		}
+		return nil
+	})
+}

@@ -144,6 +144,32 @@ func (m *mesh) lookup(ctx context.Context, id identity.ID) (apps.Endpoint, error
 	return e, nil
 }
 
+const (
+	maxLearning = 16              // how many names are asked for at once
+	learnTime   = 5 * time.Second // how long one may take
+)
+
+// learn has the directory say who an endpoint is that opens a session and is not known yet, so that the log
+// and the audit log have its name. It does not wait, and asks nothing while many are asked for.
+func (m *mesh) learn(id identity.ID) {
+	if m.known.NameOf(id) != "" {
+		return
+	}
+	select {
+	case m.learning <- struct{}{}:
+	default:
+		return
+	}
+	if !m.work.Go(func() {
+		defer func() { <-m.learning }()
+		ctx, cancel := context.WithTimeout(m.life, learnTime)
+		defer cancel()
+		m.lookup(ctx, id)
+	}) {
+		<-m.learning
+	}
+}
+
 // endpoint verifies an entry of the directory.
 func (m *mesh) endpoint(entry tunnel.Entry) (apps.Endpoint, error) {
 	r, subject, err := m.verifier.Record(entry.Record)

@@ -55,7 +55,8 @@ type mesh struct {
 	ended    chan struct{}    // closed when run has returned
 	work     inflight.Tracker // goroutines and handlers of this mesh
 
-	known known.Directory // what the directory said last
+	known    known.Directory // what the directory said last
+	learning chan struct{}   // has a place for each question of learn
 
 	limits   limits.Table              // static
 	managing limit.Counts[identity.ID] // requests to manage this endpoint that have a body
@@ -77,7 +78,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 	m := &mesh{
 		agent: a, name: name,
 		verifier: identity.NewVerifier(trust, a.clock),
-		ended:    make(chan struct{}), limits: limits.Within(memory.Here()), Book: state.NewBook(a.db, name, row),
+		ended:    make(chan struct{}), learning: make(chan struct{}, maxLearning), limits: limits.Within(memory.Here()), Book: state.NewBook(a.db, name, row),
 	}
 	m.recent = recent.Keep(recentLines)
 	m.log = slog.New(m.known.Naming(recent.Tee(a.log.Handler(), m.recent))).With("mesh", name)
@@ -96,6 +97,7 @@ func newMesh(a *Agent, name string, row authority.Row) (*mesh, error) {
 		Slots: a.slots(), Kept: row.HubRecords, Keep: m.keepHubs, Sign: a.signAttach, Log: m.log, PeerLog: m.peerLog, Limits: m.limits, Work: &m.work, Life: m.life,
 		Event: m.authority.Event, Trust: m.syncTrust, HubsOf: m.known.HubsOf, Lost: func(hub identity.ID) { m.peers.Lost(hub) },
 		Accept: func(ctx context.Context, path net.Conn, from identity.ID, user string, hub identity.ID) {
+			m.learn(from)
 			m.peers.Accept(ctx, path, from, user, hub)
 		},
 	})
