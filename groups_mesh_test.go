@@ -118,6 +118,21 @@ func TestTheAccessOfAUserWhoIsInvitedForSomeTimeEndsByItself(t *testing.T) {
 	}
 }
 
+func TestAGroupIsMadeBeforeAnybodyIsInItAndLetsNobodyStayLonger(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.ztm("root", "group", "add", "breakglass", "--max", "1h")
+	if out := w.ztm("root", "group", "get"); !strings.Contains(out, "breakglass") {
+		t.Errorf("there is no such group:\n%s", out)
+	}
+	for _, more := range [][]string{nil, {"--until", "2h"}} {
+		if _, _, status := w.try("root", append([]string{"group", "add", "breakglass", "root"}, more...)...); status != 1 {
+			t.Errorf("%q: exit status %d", more, status)
+		}
+	}
+	w.ztm("root", "group", "add", "breakglass", "root", "--until", "1h")
+}
+
 func TestARuleThatNamesAGroupThatIsNotThereIsWarnedAbout(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")

@@ -249,7 +249,7 @@ func (k *Keeper) edit(g *signed.Group, name string, in api.GroupChange) error {
 	if in.Visible != nil {
 		g.Visible = *in.Visible
 	}
-	g.Members = slices.Concat([]signed.Member{}, g.Members)
+	g.Members = append([]signed.Member{}, g.Members...) // not nil, also of a new group
 	for _, u := range in.Remove {
 		i := slices.IndexFunc(g.Members, func(m signed.Member) bool { return m.User == u })
 		if i < 0 {
