@@ -225,10 +225,24 @@ func (s *Source) Check() error {
 // whose names differ in case alone, which people take for one. Two that the other has may stay, so that
 // such a policy can be read and mended. Errors match [ErrSource].
 func (s *Source) CheckAdded(to *Source) error {
-	if err := checkCase("users", s.Users, to.Users); err != nil {
+	if err := checkCase("users", s.named(), to.named()); err != nil {
 		return err
 	}
 	return checkCase("groups", s.Groups, to.Groups)
+}
+
+// named are all users that a source names: those of grants are in Users.
+func (s *Source) named() map[string]struct{} {
+	out := make(map[string]struct{}, len(s.Users))
+	for name := range s.Users {
+		out[name] = struct{}{}
+	}
+	for _, g := range s.Groups {
+		for _, m := range g.Members {
+			out[m.User] = struct{}{}
+		}
+	}
+	return out
 }
 
 func checkCase[V any](what string, all, old map[string]V) error {

@@ -93,6 +93,11 @@ func TestANameThatDiffersFromAnotherInCaseAloneIsNotAdded(t *testing.T) {
 		}
 		return s
 	}
+	member := func(name string) *Source {
+		s := users()
+		s.Groups["sales"] = Group{Members: []Member{{User: name, Added: 1}}}
+		return s
+	}
 	group := example()
 	group.Groups["Ops"] = Group{Members: []Member{}}
 	for _, test := range []struct {
@@ -107,6 +112,9 @@ func TestANameThatDiffersFromAnotherInCaseAloneIsNotAdded(t *testing.T) {
 		{users("BOB"), users("BOB", "Bob"), true},
 		{users("Bob"), users("BOB", "Bob"), true},
 		{users("BOB"), users("BOB", "CAROL"), true},
+		{users(), member("bob"), false},
+		{users(), member("BOB"), true},
+		{member("BOB"), member("BOB"), false},
 		{example(), group, true},
 		{group, group, false},
 	} {
