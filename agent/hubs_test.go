@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,5 +38,22 @@ func TestADeviceThatLearnsTheTimeLaterIsNoOlderThanItIs(t *testing.T) {
 		if got := i.since(learnt); !got.Equal(learnt.Add(-time.Minute)) {
 			t.Errorf("it began at %v, and it is %v", got, learnt)
 		}
+	})
+}
+
+func TestASessionWithAHubThatBeginsInANetworkThatWasLeftIsReplaced(t *testing.T) {
+	m, _, _ := rootMesh(t, 1)
+	old := hubSession(m)
+	m.control.Left(netip.MustParseAddr("127.0.0.2"))
+	select {
+	case <-old.Done():
+		t.Error("one of another address ends")
+	default:
+	}
+	m.control.Left(netip.MustParseAddr("127.0.0.1"))
+	<-old.Done()
+	until(t, "there is another", func() bool {
+		s, _, err := m.control.Session(t.Context())
+		return err == nil && s != old
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -14,8 +16,11 @@ import (
 // A hub that hangs is found out by whoever waits for it: see package suspicion. With one hub nobody
 // looks, for there is nowhere else to go.
 
-// errSilent is why a session with a hub was ended that hung.
-var errSilent = errors.New("the hub does not answer")
+// Why a session with a hub was ended.
+var (
+	errSilent = errors.New("the hub does not answer")
+	errLeft   = errors.New("this device is in another network")
+)
 
 // readyLocked lists the sessions that stand, the oldest first.
 func (c *Control) readyLocked() (out []*link) {
@@ -76,10 +81,27 @@ func (l *link) silent() (ended bool) {
 		return false
 	}
 	l.c.Log.Warn("a hub does not answer: what goes through it ends", "hub", l.session.Address())
-	l.end(errSilent)
+	l.cut(errSilent)
+	return true
+}
+
+// cut ends the session with a hub, and what goes through it.
+func (l *link) cut(why error) {
+	l.end(why)
 	l.session.Close()
 	l.c.Lost(l.hub.ID)
-	return true
+}
+
+// Left ends the sessions that begin at an address that is no longer this device's.
+func (c *Control) Left(from netip.Addr) {
+	c.mu.Lock()
+	ready := c.readyLocked()
+	c.mu.Unlock()
+	for _, l := range ready {
+		if a, ok := l.session.LocalAddr().(*net.TCPAddr); ok && a.AddrPort().Addr().Unmap() == from {
+			l.cut(errLeft)
+		}
+	}
 }
 
 // await waits for a session, a little while: after a start or a lost hub it is about to come. It

@@ -90,6 +90,10 @@ type Direct struct {
 
 	mu      sync.Mutex
 	waiting map[string]*waiting // by round; guarded by mu
+
+	lookMu sync.Mutex
+	looked time.Time         // guarded by lookMu
+	here   direct.Interfaces // as of then; guarded by lookMu
 }
 
 // New makes the Direct of a membership.

@@ -165,12 +165,12 @@ func (a *Attempts) locateLocked(now time.Time) {
 	}
 }
 
-// lookEvery is how often it is looked whether this device is still where a direct path began.
+// lookEvery is how often it is looked whether this device is still where a session began.
 const lookEvery = 3 * time.Second
 
-// Watch returns when done is closed, or calls gone once when the address that a direct path begins
-// at is no longer one of this device: it is in another network, and nothing comes any longer. Where
-// no path is direct nothing is looked at.
+// Watch returns when done is closed. It calls gone once when the address that a session begins at is no
+// longer one of this device: it is in another network, and nothing comes any longer. Where there is no
+// session nothing is looked at.
 func (d *Direct) Watch(from netip.Addr, done <-chan struct{}, gone func()) {
 	if !d.has(from) {
 		<-done
@@ -192,10 +192,19 @@ func (d *Direct) Watch(from netip.Addr, done <-chan struct{}, gone func()) {
 	}
 }
 
-// has reports whether an address is this device's. If that cannot be found out, it is.
+// has reports whether an address is this device's. If that cannot be found out, it is. Many sessions ask at
+// one time.
 func (d *Direct) has(a netip.Addr) bool {
-	here, err := d.Network.Addresses()
-	return err != nil || here.Has(a)
+	d.lookMu.Lock()
+	defer d.lookMu.Unlock()
+	if now := time.Now(); now.Sub(d.looked) > lookEvery/2 {
+		here, err := d.Network.Addresses()
+		if err != nil {
+			return true
+		}
+		d.here, d.looked = here, now
+	}
+	return d.here.Has(a)
 }
 
 // stateLocked returns the state of a peer, in place of any other's that is at rest if there are

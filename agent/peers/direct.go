@@ -42,10 +42,7 @@ func (d directly) is() bool { return d.at.Kind != "" }
 func (p *Peers) newDirect(s *seal.Session, at meeting.Candidate) *outSession {
 	c := p.doubts(&outSession{Session: s, directly: directly{at, time.Now()}, retired: new(atomic.Bool)})
 	p.Work.Go(func() {
-		p.direct.Watch(at.From, s.Done(), func() {
-			p.Log.Info("a direct session ends: this device is in another network", "peer", s.Peer().ID)
-			s.Close()
-		})
+		p.untilLeft(s, at.From)
 		p.direct.Ended(s.Peer().ID, !c.retired.Load() && p.Life.Err() == nil)
 	})
 	return c

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,9 @@ type Hubs interface {
 	// Watch is for what waits for an answer through a hub: the context ends with [suspicion.Err] when
 	// the hub is suspect. stop is called when the wait is over.
 	Watch(ctx context.Context, hub identity.ID) (watched context.Context, stop func())
+
+	// Left says that an address is no longer this device's: sessions with hubs that begin there end.
+	Left(from netip.Addr)
 }
 
 // outSession is a session that this agent opened, with what it goes through.
@@ -117,12 +121,25 @@ func (p *Peers) dial(ctx context.Context, to, avoid identity.ID) (*outSession, e
 		switch {
 		case err == nil:
 			leg, _ := path.(*tunnel.Leg)
+			if a, ok := path.LocalAddr().(*net.TCPAddr); ok {
+				p.Work.Go(func() { p.untilLeft(s, a.AddrPort().Addr().Unmap()) })
+			}
 			return p.doubts(&outSession{Session: s, hub: hub, leg: leg}), nil
 		case !again:
 			return nil, answer.Lost(err)
 		}
 		avoid = hub
 	}
+}
+
+// untilLeft returns when a session is over. It ends with those with hubs when this device is in another network
+// than where it began: nothing comes there, and nobody says so.
+func (p *Peers) untilLeft(s *seal.Session, from netip.Addr) {
+	p.direct.Watch(from, s.Done(), func() {
+		p.Log.Info("a session ends: this device is in another network", "peer", s.Peer().ID)
+		p.Hubs.Left(from)
+		s.Close()
+	})
 }
 
 // Lost ends what goes through a hub that hangs and of which nothing comes: sessions at once if they

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -141,6 +142,7 @@ func (h *twoHubs) Another(than identity.ID) bool {
 }
 
 func (h *twoHubs) Suspect(identity.ID) bool { return false }
+func (h *twoHubs) Left(netip.Addr)          {}
 
 func (h *twoHubs) Watch(ctx context.Context, _ identity.ID) (context.Context, func()) {
 	return ctx, func() {}
