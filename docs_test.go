@@ -172,6 +172,28 @@ func TestCommandsOfThePagesExist(t *testing.T) {
 	}
 }
 
+// TestExamplesOfHelpAreWholeCommands holds the same of what the help of each command tells people to type.
+func TestExamplesOfHelpAreWholeCommands(t *testing.T) {
+	c := console.New(console.Config{})
+	seen := 0
+	for _, cmd := range allCommands(t) {
+		for line := range strings.Lines(cmd.Description) {
+			for _, args := range ownCommands(strings.TrimSpace(line)) {
+				if !strings.HasPrefix(line, "  ") || ofAnApp.MatchString(strings.Join(args, " ")) {
+					continue
+				}
+				seen++
+				if err := c.Check(args, commands(c), false); err != nil {
+					t.Errorf("help of ztm %s: ztm %s: %v", cmd, strings.Join(args, " "), err)
+				}
+			}
+		}
+	}
+	if seen < 100 {
+		t.Errorf("only %d examples were found", seen)
+	}
+}
+
 // TestTheManualNamesEveryCommand holds that a new command gets its line in the table of commands.
 func TestTheManualNamesEveryCommand(t *testing.T) {
 	text, err := os.ReadFile("docs/manual.md")

@@ -167,7 +167,7 @@ func (k *client) eraseCommand() *cli.Command {
 func (k *client) downloadCommand() *cli.Command {
 	return &cli.Command{
 		Name: "download", Category: apps.AtEndpoint, Usage: "fetch a file or directory from all endpoints that have it",
-		ArgsUsage: "PATH", UsageText: "ztm cloud download PATH [-o FILE] [-d] | --list | --cancel ID",
+		ArgsUsage: "[PATH]", UsageText: "ztm cloud download PATH [-o FILE] [-d] | --list | --cancel ID",
 		Description: "What is fetched is in the local directory, under the same path. The exit status is 0 if all of it is there, complete\n" +
 			"and checked. Interrupted, the download ends; what has come stays, and the next one goes on from there.\n" +
 			"With -d it goes on in the background.\n\n" + apps.Example(
