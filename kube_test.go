@@ -132,11 +132,11 @@ func TestAServiceOfAClusterIsReachedByItsName(t *testing.T) {
 	if out := w.ztm("root", "get", "tunnel"); strings.Contains(out, "hidden") || !strings.Contains(out, "kube-pod") {
 		t.Errorf("tunnels are:\n%s", out)
 	}
-	w.write("tunnels.json", w.ztm("root", "get", "tunnel", "-o", "json"))
-	if out := w.ztm("root", "get", "tunnel", "-o", "json"); strings.Contains(out, ln.Addr().String()) {
+	w.write("tunnels.yaml", w.ztm("root", "tunnel", "export"))
+	if out := w.ztm("root", "tunnel", "export", "-o", "json"); strings.Contains(out, ln.Addr().String()) {
 		t.Errorf("what the cluster asks for is in a file of what people set:\n%s", out)
 	}
-	w.ztm("root", "apply", "-f", w.path("tunnels.json"))
+	w.ztm("root", "apply", "-f", w.path("tunnels.yaml"))
 	w.until("an event says so", func() error {
 		for _, e := range c.Below("/api/v1/namespaces/shop/events") {
 			if e["reason"] == "Exposed" {

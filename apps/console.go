@@ -65,6 +65,10 @@ type Console interface {
 	// it prints t; where t is nil, it prints nothing.
 	Print(v any, t *Table) error
 
+	// Export writes v to standard output as a file that a command reads: in YAML, or in JSON where
+	// -o asks for it or this build has no YAML.
+	Export(v any) error
+
 	// Stdin, Stdout and Stderr are the streams of the command.
 	Stdin() io.Reader
 	Stdout() io.Writer

@@ -38,6 +38,14 @@ func (c *Console) Print(v any, t *apps.Table) error {
 	return err
 }
 
+// Export implements [apps.Console].
+func (c *Console) Export(v any) error {
+	if !c.Structured() {
+		c.format = "yaml"
+	}
+	return c.Print(v, nil)
+}
+
 // Wide reports whether the wide table was asked for.
 func (c *Console) Wide() bool { return c.format == "wide" }
 

@@ -191,6 +191,9 @@ func (c *Console) Print(v any, t *apps.Table) error {
 	return w.Flush()
 }
 
+// Export implements [apps.Console]: it writes JSON.
+func (c *Console) Export(v any) error { return json.NewEncoder(c.Stdout()).Encode(v) }
+
 // Stdin implements [apps.Console].
 func (c *Console) Stdin() io.Reader {
 	if c.In == nil {

@@ -103,7 +103,7 @@ func (p commands) mayAt(ctx context.Context, name string, user bool) error {
 		t.Header = nil
 		t.Add("nothing that you may reach there is known by name")
 	}
-	return p.Print(out, t)
+	return p.Print(out.Rows, t)
 }
 
 // rightsOf lists what a source gives a user, and reports whether it knows them. What has ended is in

@@ -158,10 +158,10 @@ func (p commands) canCommand() *cli.Command {
 
 func (p commands) whoCanCommand() *cli.Command {
 	return &cli.Command{
-		Name: "who-can", Usage: "list who can reach something, and by which rule",
+		Name: "who-can", Usage: "show who can reach something, and by which rule",
 		Description: apps.Example("ztm who-can reach nas tunnel/tcp/db"),
 		Subcommands: []*cli.Command{{
-			Name: "reach", Category: apps.InMesh, ArgsUsage: "EP TARGET", Usage: "list who can reach a target of an app at an endpoint",
+			Name: "reach", Category: apps.InMesh, ArgsUsage: "EP TARGET", Usage: "show who can reach a target of an app at an endpoint",
 			Description: "The endpoint answers, by what it decides by: its owner's rule and the policy that it has. Who is not in the list cannot;\n" +
 				"perhaps is who can from some of their endpoints alone, and the user * is everybody whose access has not ended.\n" +
 				"Its own user may ask, root, and whom a grant gives policy/read there. Of one that is offline this endpoint says whom the\n" +

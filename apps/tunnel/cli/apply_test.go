@@ -69,7 +69,7 @@ func TestWhatIsListedCanBeApplied(t *testing.T) {
 	c.mustRun(t, "tunnel", "open", "inbound", "--listen", listen, "--exits", "home", "--accept-proxy-protocol", "tcp/web")
 	c.mustRun(t, "tunnel", "open", "inbound", "--listen", listen, "--idle-timeout", "90s", "udp/dns")
 
-	c.mustRun(t, "get", "tunnel")
+	c.mustRun(t, "tunnel", "export")
 	text, err := json.Marshal(c.last)
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +176,7 @@ func TestApplyOfABadFileChangesNothing(t *testing.T) {
 		{"odd key", "odd: 2", "unknown field"},
 		{"key that is a number", "1: 2", "a key is not a text"},
 		{"a text for a list", "- {name: tcp/x, outbound: [{endpoint: home, targets: x}]}", "tunnels.outbound.targets cannot be a string"},
-		{"listing", "", "it has no list of tunnels: `ztm get tunnel -o yaml` prints what such a file looks like"},
+		{"listing", "", "it has no list of tunnels: `ztm tunnel export` prints what such a file looks like"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -37,9 +37,9 @@ func applyCommand(c apps.Console) *cli.Command {
 		Category:  apps.InMesh,
 		Usage:     "apply tunnel configuration from a file",
 		UsageText: "ztm apply -f FILE [--prune] [--dry-run]",
-		Description: "The file has the form that `ztm get tunnel -o yaml` prints. Open connections stay open, except those of users who\n" +
+		Description: "The file has the form that `ztm tunnel export` prints. Open connections stay open, except those of users who\n" +
 			"are no longer allowed.\n\n" + apps.Example(
-			"ztm get tunnel -o yaml > tunnels.yaml",
+			"ztm tunnel export > tunnels.yaml",
 			"ztm apply -f tunnels.yaml --dry-run",
 			"ztm apply -f tunnels.yaml"),
 		Flags: []cli.Flag{
@@ -206,6 +206,13 @@ func tunnelCommand(c apps.Console) *cli.Command {
 			statsCommand(c, "stats", "ztm tunnel stats"),
 			allowCommand(c),
 			disallowCommand(c),
+			{
+				Name:        "export",
+				Category:    apps.AtEndpoint,
+				Usage:       "print the tunnels of your endpoints as a file",
+				Description: "`ztm apply` reads it.\n\n" + apps.Example("ztm tunnel export > tunnels.yaml"),
+				Action:      func(x *cli.Context) error { return none(x, newClient(c).export) },
+			},
 			{
 				Name:        "get",
 				Category:    apps.AtEndpoint,

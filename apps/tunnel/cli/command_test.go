@@ -38,6 +38,11 @@ func (c *console) Print(v any, t *apps.Table) error {
 	return c.Console.Print(v, t)
 }
 
+func (c *console) Export(v any) error {
+	c.last = v
+	return c.Console.Export(v)
+}
+
 // run runs a command line, without `ztm`, and returns what it printed.
 func (c *console) run(ctx context.Context, args ...string) (string, error) {
 	all := commands(c)
@@ -163,10 +168,10 @@ func TestSurveyGoesOnWithoutAnEndpointThatDoesNotAnswer(t *testing.T) {
 	a.Listen(t, "tcp/web")
 	c := consoleAt(a)
 	c.mustRun(t, "get", "tunnel")
-	want := Manifest{Tunnels: []ManifestTunnel{{
+	want := []ManifestTunnel{{
 		Name:    "tcp/web",
 		Inbound: []ManifestInbound{{"laptop", spec.InboundSpec{Listens: []spec.Address{{Host: "127.0.0.1"}}}}},
-	}}}
+	}}
 	if diff := cmp.Diff(want, c.last); diff != "" {
 		t.Errorf("the survey (-want +got):\n%s", diff)
 	}

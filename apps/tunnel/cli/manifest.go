@@ -14,7 +14,7 @@ import (
 	"ztm/tunnel/identity"
 )
 
-// Manifest is tunnels as a file: what `ztm get tunnel -o yaml` prints and `ztm apply` reads.
+// Manifest is tunnels as a file: what `ztm tunnel export` prints and `ztm apply` reads.
 type Manifest struct {
 	Tunnels []ManifestTunnel `json:"tunnels"`
 	Allow   []ManifestAllow  `json:"allow,omitempty"`
@@ -113,7 +113,7 @@ func manifestError(err error) error {
 	case !errors.As(err, &typ):
 		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	case typ.Field == "":
-		return errors.New("it has no list of tunnels: `ztm get tunnel -o yaml` prints what such a file looks like")
+		return errors.New("it has no list of tunnels: `ztm tunnel export` prints what such a file looks like")
 	}
 	field := slices.DeleteFunc(strings.Split(typ.Field, "."), func(name string) bool { return unicode.IsUpper(rune(name[0])) }) // names of our types
 	return fmt.Errorf("%s cannot be a %s", strings.Join(field, "."), typ.Value)

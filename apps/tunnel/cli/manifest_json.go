@@ -22,7 +22,7 @@ func newDocuments(r io.Reader) documents {
 func (d documents) Decode(v any) error {
 	err := d.d.Decode(v)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("it is not JSON (%w), and this build of ztm reads no YAML: `ztm get tunnel -o json` prints what it reads", err)
+		return fmt.Errorf("it is not JSON (%w), and this build of ztm reads no YAML: `ztm tunnel export` prints what it reads", err)
 	}
 	return err
 }

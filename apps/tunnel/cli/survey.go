@@ -187,7 +187,16 @@ func (c *client) getTunnel(ctx context.Context) error {
 		e := s.tunnels[k]
 		t.Add(k.String(), endList(e.inbound, s.user), endList(e.outbound, s.user))
 	}
-	return c.Print(s.manifest(), t)
+	return c.Print(s.manifest().Tunnels, t)
+}
+
+// export prints the tunnels, and what may be reached without one, as the file that apply reads.
+func (c *client) export(ctx context.Context) error {
+	s, err := c.survey(ctx)
+	if err != nil {
+		return err
+	}
+	return c.Export(s.manifest())
 }
 
 // endList names endpoints, with their user where that is not the given one.
