@@ -206,6 +206,7 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 		"terminal config":      {"--add-user", "bob"},
 		"script config":        {"--add-user", "bob"},
 		"cloud share":          {"--add-user", "bob"},
+		"cloud download":       {"--list"},
 		"label":                {"--add", "x"},
 		"apply":                {"--file", file},
 		"policy apply":         {"--file", file},
