@@ -12,16 +12,23 @@ import (
 )
 
 // Right is that a user may reach something at an endpoint, or is in a group, which rules of owners may
-// name. [policy.Anybody] stands for all.
+// name, or has access at all. [policy.Anybody] stands for all.
 type Right struct {
 	User string `json:"user"`
-	To   string `json:"to"`             // of a membership the term of the group
-	At   string `json:"at"`             // "" of a membership
+	To   string `json:"to"`             // of a membership the term of the group; see [access]
+	At   string `json:"at"`             // "" of a membership, and of access
 	From string `json:"from,omitempty"` // terms, if not from everywhere
 }
 
+// access is what a user has as a whole, whatever it is that rules and grants give them. It stands in the
+// list for users whose access has an end by one of the two policies.
+const access = "access"
+
 func (r Right) String() string {
-	if r.At == "" {
+	switch {
+	case r.To == access:
+		return r.User + " at all"
+	case r.At == "":
 		return fmt.Sprintf("%s in %s", r.User, r.To)
 	}
 	out := fmt.Sprintf("%s to %s at %s", r.User, r.To, r.At)
@@ -159,6 +166,11 @@ func longest(all map[Right]held, r Right, apart map[string]bool) (best held, fou
 // expand lists all rights that a policy gives.
 func expand(s *policy.Source, apart map[string]bool, now unixtime.Seconds) (map[Right]held, error) {
 	out := map[Right]held{}
+	for user := range apart {
+		if until := s.Users[user].Until; lasting(until) > now {
+			out[Right{User: user, To: access}] = held{until: until}
+		}
+	}
 	memberships(s, now, out)
 	for i := range s.Grants {
 		g := &s.Grants[i]

@@ -11,6 +11,7 @@ package file
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -215,14 +216,20 @@ func (f *File) CheckBase(version uint64) error {
 }
 
 // Source returns the policy that the file says, at a time in Unix seconds. Who was in a group or a
-// grant before, in old, was added when they were then. Where old is nil, nothing is said of names that
+// grant before, in old, was added when they were then. The access of a user whom the file does not name
+// ends when it does in old: to be left out never comes to mean for good. Where old is nil, nothing is said of names that
 // the file adds to it, see [policy.Source.CheckAdded].
 func (f *File) Source(old *policy.Source, now unixtime.Seconds) (*policy.Source, error) {
 	known := old != nil
 	if !known {
 		old = &policy.Source{}
 	}
-	s := &policy.Source{Mode: f.source.Mode, Direct: f.source.Direct, Users: f.source.Users, Groups: map[string]policy.Group{}, Endpoints: f.source.Endpoints, Grants: []policy.Grant{}}
+	s := &policy.Source{Mode: f.source.Mode, Direct: f.source.Direct, Users: maps.Clone(f.source.Users), Groups: map[string]policy.Group{}, Endpoints: f.source.Endpoints, Grants: []policy.Grant{}}
+	for name, u := range old.Users {
+		if _, named := s.Users[name]; !named && u.Until != 0 {
+			s.Users[name] = u
+		}
+	}
 	for name, g := range f.source.Groups {
 		g.Members = slices.Clone(g.Members)
 		for i, m := range g.Members {

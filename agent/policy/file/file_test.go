@@ -183,6 +183,8 @@ func TestADifferenceSaysWhoGainsAndLosesWhat(t *testing.T) {
 		{"everything of an app", "to: [tunnel/tcp/ssh]", "to: [tunnel]", []string{"carol to tunnel at srv-7"}, nil},
 		{"an earlier end", "2026-12-04T18:00:00+01:00", "2026-12-03T18:00:00+01:00", nil, []string{"carol to tunnel/tcp/ssh at srv-7"}},
 		{"from anywhere", `, from: ["label:managed"]`, "", []string{"dora to tunnel/tcp/db at db-1"}, nil},
+		{"the end of a user", `"2026-12-31T00:00:00Z"`, `"2026-12-30T00:00:00Z"`, nil, []string{"carol at all"}},
+		{"no end of a user", `carol: {until: "2026-12-31T00:00:00Z"}`, "carol: {}", []string{"carol at all"}, nil},
 		{"everywhere in place of one", "at: [cluster-a]", `at: ["*"]`, []string{"ci to kube at *"}, nil},
 	} {
 		f, err := Read([]byte(strings.Replace(six(t), test.from, test.to, 1)))
@@ -207,6 +209,28 @@ func TestADifferenceSaysWhoGainsAndLosesWhat(t *testing.T) {
 		if err != nil || !slices.Equal(rights(back.Gains), test.losses) || !slices.Equal(rights(back.Losses), test.gains) {
 			t.Errorf("%s: the way back is another: %+v, %v", test.name, back, err)
 		}
+	}
+}
+
+func TestTheAccessOfAUserWhomAFileDoesNotNameEndsAsBefore(t *testing.T) {
+	f, old := read(t, six(t))
+	old = old.Clone()
+	old.Users["guest"], old.Users["gone"], old.Users["other"] = policy.User{Until: now + 60}, policy.User{Until: now - 60}, policy.User{}
+	next, err := f.Source(old, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, other := next.Users["other"]
+	if next.Users["guest"] != old.Users["guest"] || next.Users["gone"] != old.Users["gone"] || other {
+		t.Errorf("%v, and %v before", next.Users, old.Users)
+	}
+	named, _ := read(t, strings.Replace(six(t), "users: {", "users: {guest: {}, ", 1))
+	if next, err = named.Source(old, now); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Diff(old, next, now)
+	if got := rights(d.Gains); next.Users["guest"].Until != 0 || err != nil || !slices.Equal(got, []string{"guest at all"}) {
+		t.Errorf("one that the file names: %v, gains %q, %v", next.Users, got, err)
 	}
 }
 

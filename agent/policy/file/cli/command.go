@@ -24,6 +24,7 @@ func Commands(c *console.Console) []*cli.Command {
 		{
 			Name: "apply", Category: apps.AtEndpoint, Usage: "make the policy of the mesh what a file says",
 			Description: "The tests of the file must hold. It shows who gains and loses what. What loses its right is cut within seconds.\n" +
+				"The access of a user whom the file does not name ends as before.\n" +
 				"It is done at an endpoint of root that holds the CA key.\n\n" + apps.Example(
 				"ztm policy apply -f policy.yaml --dry-run", "ztm policy apply -f policy.yaml --observe", "ztm policy apply -f policy.yaml"),
 			Flags: []cli.Flag{
