@@ -110,6 +110,21 @@ func TestTheAccessOfAUserWhoIsInvitedForSomeTimeEndsByItself(t *testing.T) {
 	})
 	w.ends(say)
 	w.reaches(listen, false)
+	for _, at := range []string{"root", "office"} {
+		if out := w.ztm(at, "get", "user", "bob"); !strings.Contains(out, "Ended") {
+			t.Errorf("%s says of bob:\n%s", at, out)
+		}
+	}
+	for _, how := range [][]string{nil, {"--identity", w.path("more.pub")}} {
+		if _, stderr, status := w.try("root", append([]string{"invite", "bob", "--permit", w.path("late.json")}, how...)...); status != 1 || !strings.Contains(stderr, "--valid") {
+			t.Errorf("who has no access any longer is invited, %q: %d %s", how, status, stderr)
+		}
+	}
+	day := time.Now().UTC().AddDate(0, 0, 2).Format(time.DateOnly)
+	w.ztm("root", "invite", "gil", "--permit", w.path("gil.json"), "--valid", day)
+	if out := w.ztm("root", "policy", "export"); !strings.Contains(out, time.Now().UTC().AddDate(0, 0, 3).Format(time.DateOnly)+"T00:00:00Z") {
+		t.Errorf("the access of gil does not end after %s:\n%s", day, out)
+	}
 	if _, stderr, status := w.try("office", "invite", "gil", "--permit", w.path("gil.json"), "--valid", "1h"); status == 0 {
 		t.Errorf("who does not hold the CA key limits a user: %s", stderr)
 	}

@@ -279,7 +279,11 @@ func (m *mesh) users(all []apps.Endpoint) ([]api.User, error) {
 			users.Invited(i.User, i.Expires)
 		}
 	}
-	return users.List(), nil
+	list := users.List()
+	for i, u := range list {
+		list[i].Ends = m.policy.Ends(u.Name)
+	}
+	return list, nil
 }
 
 // Signers lists other endpoints that hold the CA key and are online: only endpoints of root can,

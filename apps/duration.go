@@ -37,6 +37,27 @@ func ParseDays(s string) (Duration, error) {
 	return ParseDuration(s)
 }
 
+// ParseEnd reads when something ends: a span of time from now, a time with its zone, or a day, which ends at
+// midnight UTC.
+func ParseEnd(s string, now time.Time) (time.Time, error) {
+	if d, err := ParseDays(s); err == nil && d > 0 {
+		return now.Add(time.Duration(d)), nil
+	}
+	end, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		if end, err = time.Parse(time.DateOnly, s); err == nil {
+			end = end.AddDate(0, 0, 1)
+		}
+	}
+	switch {
+	case err != nil:
+		return end, fmt.Errorf("%q is neither a span of time such as 8h or 30d nor a time such as 2026-12-24T18:00:00Z", s)
+	case !end.After(now):
+		return end, fmt.Errorf("%s has passed", s)
+	}
+	return end, nil
+}
+
 func (d Duration) String() string { return time.Duration(d).String() }
 
 // Or returns the duration, or a default in place of zero.

@@ -187,6 +187,7 @@ type User struct {
 	Endpoints []string  `json:"endpoints"`         // names of those that are in the directory
 	Devices   []Device  `json:"devices,omitempty"` // the same, and those that were admitted by the endpoint that is asked
 	Invited   time.Time `json:"invited,omitzero"`  // until when a token is open that it has made
+	Ends      time.Time `json:"ends,omitzero"`     // when their access ends, or has ended, by the policy
 	Evicted   *Eviction `json:"evicted,omitempty"` // the last time; `ztm get user` sets it
 }
 

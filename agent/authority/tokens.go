@@ -77,6 +77,10 @@ func (a *Authority) Invite(ctx context.Context, user string, key ed25519.PublicK
 		return nil, answer.Errorf(answer.BadRequest, "%v", err)
 	}
 	trust, now := a.Verifier.Trust(), a.Verifier.Clock().Now()
+	life, err := a.life(user, now)
+	if err != nil {
+		return nil, err
+	}
 	p := &identity.Permit{Mesh: ca.Mesh(), CA: string(ca.CertificatePEM()), Bootstraps: a.Control.Bootstraps(), Trust: trust.Document(), Policy: a.Policy()}
 	admitted := trust.Admission(user, now, invitedDevices(trust, user, key)...)
 	if err := a.Book.NoteInvited(user, admitted); err != nil {
@@ -86,10 +90,6 @@ func (a *Authority) Invite(ctx context.Context, user string, key ed25519.PublicK
 		token, err := a.issue(ctx, ca, identity.Invitation{User: user, Admitted: admitted}, in, now)
 		p.Token = &token
 		return p, err
-	}
-	life, err := a.life(user, now)
-	if err != nil {
-		return nil, err
 	}
 	der, err := ca.LimitMember(key, user, admitted, now, life)
 	if err != nil {

@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +68,17 @@ func (c commands) identityCommand() *cli.Command {
 	}
 }
 
+// validUntil is the end that an invitation gives the access of its user; the zero time: none.
+func validUntil(x *cli.Context, now time.Time) (end time.Time, err error) {
+	if !x.IsSet("valid") {
+		return end, nil
+	}
+	if end, err = apps.ParseEnd(x.String("valid"), now); err == nil && end.Sub(now) < time.Minute {
+		err = errors.New("want a minute at least")
+	}
+	return end, err
+}
+
 func (c commands) inviteCommand() *cli.Command {
 	return &cli.Command{
 		Name: "invite", Category: apps.InMesh, ArgsUsage: "[USER]", Usage: "write a permit that lets a user join the mesh, or that makes another hub",
@@ -90,7 +100,7 @@ func (c commands) inviteCommand() *cli.Command {
 			&cli.IntFlag{Name: "uses", Value: 1, DefaultText: "1", Usage: "let `COUNT` devices join with the token"},
 			&cli.BoolFlag{Name: "ephemeral", Usage: "let the endpoint go when it has disconnected"},
 			&cli.BoolFlag{Name: "approve", Usage: "let the device wait until somebody approves it"},
-			&cli.StringFlag{Name: "valid", Usage: "end the user's access after `TIME`, such as 8h or 30d, on all of their devices"},
+			&cli.StringFlag{Name: "valid", Usage: "end the user's access in `TIME`, such as 8h or 30d, or at 2026-12-24T18:00:00Z, or after 2026-12-24 (UTC), on all of their devices"},
 			&cli.StringFlag{Name: "redeemer", Usage: "let `EP` of root redeem the token, or: hub"},
 		},
 		Action: func(x *cli.Context) error {
@@ -108,16 +118,16 @@ func (c commands) inviteCommand() *cli.Command {
 					return &apps.UsageError{Err: fmt.Errorf("option --%s is for a token: it cannot be given with --identity", name)}
 				}
 			}
-			valid, err := apps.ParseDays(cmp.Or(x.String("valid"), "0s"))
-			if err != nil || x.IsSet("valid") && time.Duration(valid) < time.Minute {
-				return &apps.UsageError{Err: errors.New("option --valid: want a minute at least, for example 8h or 30d")}
+			valid, err := validUntil(x, time.Now())
+			if err != nil {
+				return &apps.UsageError{Err: fmt.Errorf("option --valid: %w", err)}
 			}
 			if x.Int("uses") < 1 || x.Int("uses") > identity.MaxUses {
 				return &apps.UsageError{Err: fmt.Errorf("option --uses: want a number from 1 to %d", identity.MaxUses)}
 			}
 			return c.invite(x.Context, invitation{
 				user: x.Args().First(), identity: x.String("identity"), permit: x.String("permit"), expires: x.Duration("expires"),
-				uses: x.Int("uses"), ephemeral: x.Bool("ephemeral"), approve: x.Bool("approve"), redeemer: x.String("redeemer"), valid: time.Duration(valid),
+				uses: x.Int("uses"), ephemeral: x.Bool("ephemeral"), approve: x.Bool("approve"), redeemer: x.String("redeemer"), valid: valid,
 			})
 		},
 	}

@@ -262,6 +262,9 @@ func (c commands) getUsers(ctx context.Context, name string) error {
 	t := &apps.Table{Header: []string{"NAME", "ENDPOINTS", "ADMITTED", "BY", "VALID UNTIL", "STATUS"}}
 	for _, u := range users {
 		admitted, by, until := membership(u.Devices)
+		if until.IsZero() || !u.Ends.IsZero() && u.Ends.Before(until) {
+			until = u.Ends
+		}
 		t.Add(u.Name, orNone(u.Endpoints), unixtime.Text(admitted), cmp.Or(by, "-"), unixtime.Text(until), userStatus(u))
 	}
 	return c.Print(users, t)
@@ -284,10 +287,12 @@ func membership(devices []api.Device) (admitted time.Time, by string, until time
 	return admitted, by, until
 }
 
-// userStatus says what a user is: in the mesh, admitted and not seen there, invited, or evicted and
-// when.
+// userStatus says what a user is: in the mesh, admitted and not seen there, invited, evicted and when,
+// or somebody whose access has ended.
 func userStatus(u api.User) string {
 	switch {
+	case !u.Ends.IsZero() && !u.Ends.After(time.Now()):
+		return "Ended " + unixtime.Text(u.Ends)
 	case len(u.Endpoints) > 0:
 		return "Member"
 	case len(u.Devices) > 0:

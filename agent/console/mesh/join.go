@@ -89,20 +89,19 @@ type invitation struct {
 	approve   bool
 	redeemer  string // name or ID of an endpoint, or "hub"
 
-	valid time.Duration // how long the user's access lasts; 0: without end
+	valid time.Time // when the user's access ends; the zero time: it does as before
 }
 
 // limitUser sets the end of the access of a user who is invited for some time. It is before the
 // permit is made: nobody gets in without it.
 func (c commands) limitUser(ctx context.Context, m api.Mesh, i invitation) error {
-	if i.valid == 0 {
+	if i.valid.IsZero() {
 		return nil
 	}
-	end := time.Now().Add(i.valid)
-	if err := c.Do(ctx, http.MethodPost, api.PolicyPath(m.Name, m.Agent.ID, "users", i.user), api.UserChange{Until: end}, nil); err != nil {
+	if err := c.Do(ctx, http.MethodPost, api.PolicyPath(m.Name, m.Agent.ID, "users", i.user), api.UserChange{Until: i.valid}, nil); err != nil {
 		return err
 	}
-	c.Note("the access of user %s ends %s", i.user, unixtime.Text(end))
+	c.Note("the access of user %s ends %s", i.user, unixtime.Text(i.valid))
 	return nil
 }
 

@@ -42,7 +42,7 @@ func (p commands) add(ctx context.Context, group string, users []string, until s
 		in.Max = new(apps.Duration(*longest))
 	}
 	if until != "" {
-		end, err := parseUntil(until, time.Now())
+		end, err := apps.ParseEnd(until, time.Now())
 		if err != nil {
 			return &apps.UsageError{Err: fmt.Errorf("--until: %w", err)}
 		}
@@ -53,27 +53,6 @@ func (p commands) add(ctx context.Context, group string, users []string, until s
 		return err
 	}
 	return p.change(ctx, group, in)
-}
-
-// parseUntil reads an end: a span of time from now, a time with its zone, or a day, which ends at
-// midnight UTC.
-func parseUntil(s string, now time.Time) (time.Time, error) {
-	if d, err := apps.ParseDays(s); err == nil && d > 0 {
-		return now.Add(time.Duration(d)), nil
-	}
-	end, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		if end, err = time.Parse(time.DateOnly, s); err == nil {
-			end = end.AddDate(0, 0, 1)
-		}
-	}
-	switch {
-	case err != nil:
-		return end, fmt.Errorf("%q is neither a span of time such as 8h or 30d nor a time such as 2026-12-24T18:00:00Z", s)
-	case !end.After(now):
-		return end, fmt.Errorf("%s has passed", s)
-	}
-	return end, nil
 }
 
 func (p commands) remove(ctx context.Context, group string, users []string, reason string) error {
