@@ -23,6 +23,7 @@ import (
 	"ztm/apps/external/contract"
 	"ztm/apps/external/manifest"
 	"ztm/tunnel/answer"
+	"ztm/tunnel/capsule"
 )
 
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
@@ -168,6 +169,20 @@ func TestDatagramsAreCapsulesForTheProgram(t *testing.T) {
 		if n, err := c.Read(buf); err != nil || !bytes.Equal(buf[:n], sent) {
 			t.Errorf("%d bytes come back as %d, %v", len(sent), n, err)
 		}
+	}
+}
+
+func TestADatagramThatIsTooLongIsDroppedAndNotCut(t *testing.T) {
+	sent := capsule.AppendDatagram([]byte(strings.Replace(agreed, "ztm", "ztm-datagram", 1)), make([]byte, apps.MaxDatagram+1))
+	m := newMesh(t, answering(string(capsule.AppendDatagram(sent, []byte("short"))), nil))
+	c, err := m.bob.OpenDatagrams(t.Context(), m.alice.Self().ID, "app/datagram/"+appID+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	buf := make([]byte, apps.MaxDatagram)
+	if n, err := c.Read(buf); err != nil || string(buf[:n]) != "short" {
+		t.Errorf("%d bytes arrive, %v", n, err)
 	}
 }
 

@@ -230,11 +230,15 @@ func relayDatagrams(ctx context.Context, flow, capsules net.Conn, in io.Reader) 
 			}
 		}
 	})
-	buf, from := make([]byte, apps.MaxDatagram), capsule.NewDatagrams(in)
+	// One byte more shows what is too long: it is dropped, as a network does. A part of it means something else.
+	buf, from := make([]byte, apps.MaxDatagram+1), capsule.NewDatagrams(in)
 	for {
 		n, err := from.Read(buf)
 		if err != nil {
 			break
+		}
+		if n > apps.MaxDatagram {
+			continue
 		}
 		if _, err := flow.Write(buf[:n]); err != nil {
 			break
