@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +35,28 @@ func TestTheGuestBookOfTheExamplesKeepsWhoWrote(t *testing.T) {
 	w.ztm("root", "app", "restart", "guestbook")
 	if book := w.ztm("root", "app", "call", "guestbook"); !strings.Contains(book, "bob") {
 		t.Errorf("after a restart the book says %q", book)
+	}
+}
+
+func TestTheGuestBookTakesTheFormOfItsPage(t *testing.T) {
+	needsApps(t, "python3")
+	w := newWorld(t)
+	probes := w.probes()
+	w.join("root", "root")
+	w.ztm("root", "app", "install", "--yes", example(t, "guestbook"))
+	c, err := probes["ep-root"].mesh.Open(t.Context(), w.endpoint("ep-root").ID, "app/http/root/guestbook", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	form := url.Values{"text": {"1 + 1 = 2 & <b>"}}.Encode()
+	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s", len(form), form)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != "/" {
+		t.Errorf("the browser is answered %+v, %v", resp, err)
+	}
+	if book := w.ztm("root", "app", "call", "guestbook"); !strings.HasSuffix(book, " root: 1 + 1 = 2 & <b>\n") {
+		t.Errorf("the book says %q", book)
 	}
 }
 

@@ -86,12 +86,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         length = int(self.headers.get("Content-Length") or 0)
-        if length > 4 * LIMIT:
+        if length > 12 * LIMIT:  # a form may need twelve for a character
             self.close_connection = True
             return self.answer(413, "text/plain", "too long\n")
-        text = self.rfile.read(length).decode(errors="replace").removeprefix("text=")
+        text = self.rfile.read(length).decode(errors="replace")
+        form = self.headers.get("Content-Type") == "application/x-www-form-urlencoded"
+        if form:
+            text = urllib.parse.parse_qs(text).get("text", [""])[0]
         write(self.headers["Ztm-Peer-User"], text)  # set by the agent; nobody else can set it
-        self.answer(201, "text/plain", "written\n")
+        if not form:
+            return self.answer(201, "text/plain", "written\n")
+        self.send_response(303)  # the browser shows the book
+        self.send_header("Location", "/")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
 
 Server(("mesh", 0), Handler).serve_forever()
