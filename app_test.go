@@ -68,10 +68,40 @@ func TestAnAppIsPublishedInstalledByAnotherUserAndUsedByAThird(t *testing.T) {
 		t.Error("after the grant was taken back carol was answered")
 	}
 	w.upgraded(dir)
+	if _, errs, status := w.try("bob", "app", "upgrade", "hello"); status != 0 || !strings.Contains(errs, "already") {
+		t.Errorf("an upgrade to what is there: status %d, %s", status, errs)
+	}
 	w.ztm("bob", "app", "rollback", "hello")
 	if got := w.ztm("bob", "app", "call", "hello"); got != "Hello bob, this is hello.\n" {
 		t.Errorf("after the rollback bob is answered %q", got)
 	}
+}
+
+func TestAnAppThatIsTriedOutIsKnownByItsName(t *testing.T) {
+	needsApps(t, "python3")
+	w := newWorld(t)
+	stop := w.join("root", "root")
+	dir := w.path("hello")
+	w.ztm("root", "app", "init", dir)
+	ended := w.running("root", "app", "run", dir)
+	w.until("the app answers", func() error {
+		if got, errs, _ := w.try("root", "app", "call", "hello"); got != "Hello root, this is hello.\n" {
+			return errors.New(got + errs)
+		}
+		return nil
+	})
+	if shown := w.ztm("root", "describe", "app", "hello"); !strings.Contains(shown, "running (tried out)") {
+		t.Errorf("it is described as\n%s", shown)
+	}
+	if log := w.ztm("root", "app", "log", "hello"); !strings.Contains(log, "GET /") {
+		t.Errorf("its log is %q", log)
+	}
+	w.ztm("root", "app", "install", "--yes", dir)
+	if got := w.ztm("root", "app", "call", "hello"); got != "Hello root, this is hello.\n" {
+		t.Errorf("installed and tried out it answers %q", got)
+	}
+	stop()
+	<-ended
 }
 
 // TestWhoMayUseAnAppNoLongerHasNoRequestInIt holds for what was begun before.

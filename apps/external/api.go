@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"ztm/apps/external/install"
+	"ztm/apps/external/manifest"
 	"ztm/apps/external/run"
 	"ztm/tunnel/answer"
 )
@@ -44,7 +45,7 @@ func (a *App) routes() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, f := range map[string]func(*http.Request, string) (any, error){
 		"GET /apps":                 func(*http.Request, string) (any, error) { return a.list() },
-		"GET /apps/{p}/{n}":         func(_ *http.Request, id string) (any, error) { return a.show(id) },
+		"GET /apps/{p}/{n}":         func(_ *http.Request, id string) (any, error) { return a.describe(id) },
 		"PATCH /apps/{p}/{n}":       a.patch,
 		"DELETE /apps/{p}/{n}":      a.erase,
 		"POST /apps/{p}/{n}/{verb}": a.command,
@@ -72,13 +73,34 @@ func (a *App) list() ([]Shown, error) {
 	a.mu.Lock()
 	trials := maps.Clone(a.trials)
 	a.mu.Unlock() // a runner that starts asks for its app
-	for id, one := range trials {
-		all = append(all, Shown{App: install.App{Installed: one, Granted: one.Manifest.Rights}, Trial: true, Status: a.status(id)})
+	for _, one := range trials {
+		all = append(all, a.tried(one))
 	}
 	return all, nil
 }
 
-// show describes one app.
+// tried describes an app that is tried out.
+func (a *App) tried(one manifest.Installed) Shown {
+	return Shown{App: install.App{Installed: one, Granted: one.Manifest.Rights}, Trial: true, Status: a.status(one.Manifest.ID())}
+}
+
+// trial returns an app if it is tried out at this moment.
+func (a *App) trial(id string) (manifest.Installed, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	one, ok := a.trials[id]
+	return one, ok
+}
+
+// describe describes what runs under a name: what is tried out takes the place of what is installed.
+func (a *App) describe(id string) (Shown, error) {
+	if one, ok := a.trial(id); ok {
+		return a.tried(one), nil
+	}
+	return a.show(id)
+}
+
+// show describes an app that is installed.
 func (a *App) show(id string) (Shown, error) {
 	one, err := a.store.Describe(id)
 	return Shown{App: one, Status: a.status(id)}, err

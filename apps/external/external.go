@@ -106,10 +106,7 @@ func (a *App) lookup(id string) (manifest.Installed, error) {
 
 // find is lookup; get is where an app that is installed comes from.
 func (a *App) find(id string, get func(id string) (install.App, error)) (manifest.Installed, error) {
-	a.mu.Lock()
-	trial, ok := a.trials[id]
-	a.mu.Unlock()
-	if ok {
+	if trial, ok := a.trial(id); ok {
 		return trial, nil
 	}
 	one, err := get(id)

@@ -169,7 +169,7 @@ func (a *App) serveInstall(f apps.Flow) {
 // serveLog shows what a program wrote.
 func (a *App) serveLog(ctx context.Context, f apps.Flow) {
 	id := f.Query().Get("app")
-	if _, err := a.store.Get(id); err != nil {
+	if _, err := a.describe(id); err != nil {
 		f.Refuse(err)
 		return
 	}

@@ -31,7 +31,7 @@ function health(a) {
   const words = { stopped: t('starts when somebody asks for it'), running: t('running'), waiting: t('starts again in a moment'), failed: t('failed too often') }
   return [
     a.disabled ? state('quiet', t('switched off')) : state({ running: 'good', waiting: 'busy', failed: 'bad' }[a.status.state] ?? 'quiet', words[a.status.state] ?? a.status.state),
-    [a.problem, a.status.error].filter(Boolean).map(p => h('div', null, state('bad', p))),
+    [a.problem, a.status.state !== 'running' && a.status.error].filter(Boolean).map(p => h('div', null, state('bad', p))),
     a.unconfined ? h('div', null, state('busy', t('nothing confines it'))) : null,
   ]
 }

@@ -202,7 +202,7 @@ func (b *Bundle) checkPrograms() error {
 		case !there:
 			return failf("the program %.200q of %s is no file of the app", words[0], system)
 		case !exec:
-			return failf("the program %.200q of %s is not executable", words[0], system)
+			return failf("the program %.200q of %s is not executable: chmod +x makes it so", words[0], system)
 		}
 	}
 	return nil

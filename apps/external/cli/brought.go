@@ -119,8 +119,11 @@ func (b brought) command(r *http.Request, id string) error {
 	}
 	go input(conn, b.Stdin()) // ends with the flow, or with the program, which waits for nobody who types
 	status, err := contract.CopyFrames(stdout, stderr, in)
-	if err == nil && status != 0 {
-		err = &apps.ExitError{Status: status}
+	switch {
+	case r.Context().Err() != nil: // interrupted, which is no fault of the app
+		return r.Context().Err()
+	case err == nil && status != 0:
+		return &apps.ExitError{Status: status}
 	}
 	return err
 }
@@ -149,6 +152,9 @@ func page(stdout, stderr io.Writer, resp *http.Response) error {
 	}
 	if e := answer.Parse(resp.StatusCode, text); json.Valid(text) {
 		return e
+	}
+	if len(text) == 0 {
+		return fmt.Errorf("the app answers %s", apps.Printable(resp.Status))
 	}
 	if _, err := stderr.Write(text); err != nil {
 		return err

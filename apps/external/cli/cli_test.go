@@ -13,6 +13,8 @@ import (
 
 	"ztm/apps/appstest"
 	"ztm/apps/external"
+	"ztm/apps/external/install"
+	"ztm/apps/external/run"
 )
 
 func TestMain(m *testing.M) {
@@ -131,7 +133,7 @@ func TestNothingIsInstalledUntilTheOwnerAgreesToItsRights(t *testing.T) {
 	dir := project(t, `{"net": "any", "apps": ["bob/chat"]}`)
 	for _, typed := range []string{"", "\n", "n\n", "what?\n"} {
 		r := m.run(typed, "install", dir)
-		if r.Failure == "" || len(m.apps()) != 0 {
+		if r.Failure == "" || len(m.apps()) != 0 || typed == "" && !strings.HasSuffix(r.Err, "\n") {
 			t.Errorf("typed %q: %q", typed, r.Failure)
 		}
 		for _, want := range []string{"use the network", "bob/chat"} {
@@ -202,6 +204,22 @@ func TestANewAppIsOneThatCanBeInstalled(t *testing.T) {
 		t.Error("a second init has replaced the files of the first")
 	}
 	m.good("init", "--lang=go", filepath.Join(t.TempDir(), "other"))
+}
+
+func TestThatAnAppWasStoppedIsNoProblemOfIt(t *testing.T) {
+	for _, tt := range []struct {
+		app  external.Shown
+		want string
+	}{
+		{external.Shown{Status: run.Status{State: run.Stopped, Ended: "nobody used it"}}, ""},
+		{external.Shown{Status: run.Status{State: run.Running, Error: "exit status 3"}}, ""},
+		{external.Shown{Status: run.Status{State: run.Waiting, Error: "exit status 3"}}, "exit status 3"},
+		{external.Shown{App: install.App{Problem: "a file is missing"}, Status: run.Status{State: run.Running}}, "a file is missing"},
+	} {
+		if got := problem(&tt.app); got != tt.want {
+			t.Errorf("%+v has the problem %q, want %q", tt.app.Status, got, tt.want)
+		}
+	}
 }
 
 func TestTextOfAProgramCannotCommandTheTerminal(t *testing.T) {

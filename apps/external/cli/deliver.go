@@ -102,7 +102,7 @@ func (k *client) install(ctx context.Context, what string, yes bool, c install.C
 	if err := l.Put(c); err != nil {
 		return err
 	}
-	return k.deliver(l, p)
+	return k.deliver(l, p, a.Offer.Installed)
 }
 
 // agree shows what is to be installed, and asks the owner.
@@ -125,15 +125,19 @@ func (k *client) agree(o install.Offer) error {
 		}
 	}
 	fmt.Fprint(k.Stderr(), "Install it? [y/N] ")
-	line, _ := bufio.NewReader(io.LimitReader(k.Stdin(), 100)).ReadString('\n')
+	line, err := bufio.NewReader(io.LimitReader(k.Stdin(), 100)).ReadString('\n')
+	if err != nil {
+		fmt.Fprintln(k.Stderr()) // nobody has ended the line of the question
+	}
 	if s := strings.ToLower(strings.TrimSpace(line)); s != "y" && s != "yes" {
 		return &apps.HintError{Err: errors.New("not installed: nobody agreed"), Hint: "to agree without being asked: --yes"}
 	}
 	return nil
 }
 
-// deliver sends the files of a bundle, and reads what became of it.
-func (k *client) deliver(l *external.Lines, p *parcel) error {
+// deliver sends the files of a bundle, and reads what became of it. before is the sequence number of
+// what was installed.
+func (k *client) deliver(l *external.Lines, p *parcel, before uint64) error {
 	sent := make(chan error, 1)
 	go func() { sent <- k.send(l, p) }() // ends with the flow
 	var done external.Installation
@@ -147,7 +151,11 @@ func (k *client) deliver(l *external.Lines, p *parcel) error {
 		return done.Error
 	}
 	m := &done.App.Manifest
-	fmt.Fprintf(k.Stderr(), "Installed %s %s (sequence %d).\n", m.ID(), apps.Printable(m.Version), m.Sequence)
+	text := "Installed %s %s (sequence %d).\n"
+	if m.Sequence == before {
+		text = "%s %s (sequence %d) was installed already.\n"
+	}
+	fmt.Fprintf(k.Stderr(), text, m.ID(), apps.Printable(m.Version), m.Sequence)
 	return k.Print(done.App, nil)
 }
 

@@ -31,7 +31,7 @@ func (k *client) installed(ctx context.Context) (list []external.Shown, err erro
 	return list, err
 }
 
-// resolve returns "PROVIDER/NAME" for a name that is installed once.
+// resolve returns "PROVIDER/NAME" for a name that is installed once, or tried out.
 func (k *client) resolve(ctx context.Context, name string) (string, error) {
 	if strings.Contains(name, "/") {
 		if err := manifest.CheckID(name); err != nil {
@@ -45,8 +45,8 @@ func (k *client) resolve(ctx context.Context, name string) (string, error) {
 	}
 	var found []string
 	for _, a := range list {
-		if a.Manifest.Name == name && !a.Trial {
-			found = append(found, a.Manifest.ID())
+		if id := a.Manifest.ID(); a.Manifest.Name == name && !slices.Contains(found, id) { // it may be installed, and tried out
+			found = append(found, id)
 		}
 	}
 	switch len(found) {
@@ -121,7 +121,7 @@ func state(a *external.Shown) string {
 
 // problem is what is wrong with an app.
 func problem(a *external.Shown) string {
-	if a.Problem != "" {
+	if a.Problem != "" || a.Status.State == run.Running {
 		return a.Problem
 	}
 	return a.Status.Error
@@ -158,6 +158,7 @@ func (k *client) describe(ctx context.Context, name string) error {
 		add("previous", fmt.Sprintf("sequence %d", a.Previous))
 	}
 	add("state", state(&a))
+	add("ended", a.Status.Ended)
 	for _, right := range a.Granted.Beyond(manifest.Rights{}) {
 		add("may", right)
 	}

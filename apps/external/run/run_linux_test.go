@@ -226,7 +226,7 @@ func TestAnAppStartsWhenItIsAskedForAndRunsOn(t *testing.T) {
 		t.Errorf("then %+v, before %+v", s, first)
 	}
 	f.Stop("the owner wants it")
-	if s := f.Status(); s.State != Stopped || s.Error != "the owner wants it" || s.Restarts != 0 {
+	if s := f.Status(); s.State != Stopped || s.Error != "" || s.Ended != "the owner wants it" || s.Restarts != 0 {
 		t.Errorf("at the end: %+v", s)
 	}
 }

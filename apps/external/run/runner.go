@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -36,7 +37,8 @@ type Status struct {
 	PID      int       `json:"pid,omitempty"`
 	Flows    int       `json:"flows"`              // connections to it
 	Restarts int       `json:"restarts"`           // after it ended by itself
-	Error    string    `json:"error,omitempty"`    // why it ended, or was not started
+	Error    string    `json:"error,omitempty"`    // why it ended by itself, or was not started
+	Ended    string    `json:"ended,omitempty"`    // why it was ended, while it is stopped
 	Confined string    `json:"confined,omitempty"` // what holds the running program
 	Memory   int64     `json:"memory,omitempty"`   // bytes that all of its processes hold
 }
@@ -52,7 +54,8 @@ type Runner struct {
 	proc     *proc       // nil while none runs
 	fails    int         // in a row
 	until    time.Time   // no start before
-	last     string      // why the last one ended
+	last     string      // why the last one ended by itself, or was not started
+	ended    string      // why the last one was ended
 	restarts int         //
 	again    *time.Timer // starts it, where it runs by itself; nil while it need not
 	closed   bool
@@ -85,7 +88,8 @@ func (r *Runner) gone(ctx context.Context, p *proc) error {
 	defer late.Stop()
 	select {
 	case <-p.done:
-		return answer.Errorf(answer.Unavailable, "the app %s has ended: %s", r.id, r.Status().Error)
+		s := r.Status()
+		return answer.Errorf(answer.Unavailable, "the app %s has ended: %s", r.id, cmp.Or(s.Error, s.Ended))
 	case <-late.C:
 	case <-ctx.Done():
 	}
@@ -158,6 +162,9 @@ func (r *Runner) startLocked() (*proc, error) {
 	p, err := r.launch()
 	if err != nil {
 		r.failedLocked(err.Error())
+		if spec, err := r.config.Spec(); err == nil && spec.Manifest.Rights.Autostart {
+			r.againLocked()
+		}
 		return nil, err
 	}
 	r.proc = p
@@ -170,7 +177,7 @@ func (r *Runner) startLocked() (*proc, error) {
 func (r *Runner) failedLocked(why string) {
 	pause := min(firstPause<<min(r.fails, 16), lastPause)
 	r.fails++
-	r.last, r.until = why, time.Now().Add(pause)
+	r.last, r.ended, r.until = why, "", time.Now().Add(pause)
 }
 
 // follow waits for the end of a program and settles what comes then.
@@ -184,7 +191,7 @@ func (r *Runner) follow(p *proc) {
 		p.idle.Stop()
 	}
 	if p.ending {
-		r.fails, r.until, r.last = 0, time.Time{}, p.why
+		r.fails, r.until, r.last, r.ended = 0, time.Time{}, "", p.why
 	} else {
 		if time.Since(p.since) >= healthy {
 			r.fails = 0
@@ -193,13 +200,18 @@ func (r *Runner) follow(p *proc) {
 		r.failedLocked(how)
 		r.config.Log.Warn("app ended by itself", "app", r.id, "how", how, "failures", r.fails)
 	}
-	r.againLocked(p)
+	if p.autostart && !p.ending { // one that was stopped stays so
+		r.againLocked()
+	}
 }
 
-// againLocked has a program that runs by itself start again. One that was stopped stays so.
-func (r *Runner) againLocked(p *proc) {
-	if r.closed || p.ending || !p.autostart || r.fails >= giveUp {
+// againLocked has a program that runs by itself start again.
+func (r *Runner) againLocked() {
+	if r.closed || r.fails >= giveUp {
 		return
+	}
+	if r.again != nil {
+		r.again.Stop()
 	}
 	r.again = time.AfterFunc(time.Until(r.until), func() {
 		if q, err := r.running(context.Background()); err == nil {
@@ -277,6 +289,8 @@ func (r *Runner) Status() Status {
 		s.State = Failed
 	case time.Now().Before(r.until):
 		s.State = Waiting
+	default:
+		s.Ended = r.ended
 	}
 	return s
 }
