@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -185,8 +186,9 @@ func countsApart() bool {
 	if unix.Uname(&name) != nil {
 		return false
 	}
-	var major, minor int
-	fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
+	release := append(strings.Split(unix.ByteSliceToString(name.Release[:]), "."), "")
+	major, _ := strconv.Atoi(release[0])
+	minor, _ := strconv.Atoi(release[1])
 	return major > 5 || major == 5 && minor >= 14
 }
 
