@@ -119,6 +119,10 @@ func (p *Peers) attemptTwice(ctx, watched context.Context, o *opening, session *
 	tried := make(chan struct{})
 	unhook := context.AfterFunc(watched, func() { // awaited below
 		defer close(tried)
+		if err := asleep(ctx, watched); err != nil {
+			other = &attempted{err: err}
+			leaveHere()
+		}
 		if !gaveUp(ctx, watched) {
 			return
 		}

@@ -94,3 +94,35 @@ func TestOfTwoAttemptsTheOneCountsThatTheExitHasTaken(t *testing.T) {
 		}
 	}
 }
+
+func (h *twoHubs) sleeps(away bool) {
+	h.mu.Lock()
+	h.away = away
+	h.mu.Unlock()
+}
+
+func TestWithOneHubAPeerThatSleepsIsNotWaitedForAndKeepsItsSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		app := &counting{}
+		a, h, end := pairOf(t, app, "one")
+		defer end()
+		if _, err := opens(t, a, h.to.Self); err != nil {
+			t.Fatal(err)
+		}
+		letGo := h.halt("one", true)
+		h.sleeps(true)
+		if took, err := opens(t, a, h.to.Self); answer.CodeOf(err) != answer.Timeout || took > 5*time.Second {
+			t.Errorf("a flow, after %v: %v", took, err)
+		}
+		began := time.Now()
+		_, err := a.Ping(t.Context(), h.to.Self)
+		if took := time.Since(began); answer.CodeOf(err) != answer.Timeout || took > 5*time.Second {
+			t.Errorf("a question, after %v: %v", took, err)
+		}
+		h.sleeps(false)
+		letGo()
+		if took, err := opens(t, a, h.to.Self); err != nil || took > time.Second || a.Warm(h.to.Self) != 1 {
+			t.Errorf("when it wakes up, after %v and with %d sessions: %v", took, a.Warm(h.to.Self), err)
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,9 @@ import (
 //	an answer is overdue -> PING end to end, and to the hub -> no PONG: suspect
 //	  a flow that waits opens again elsewhere, with the same flow ID; new flows avoid the session, and the hub
 //	  silent for longer: the session ends, and so does what was offloaded through the hub (Lost)
+//
+// Where there is none, only the peer may be away: the hub is asked for another path to it, and where
+// it does not answer there either, nobody waits any longer. The session stays, with what it carries.
 
 // Hubs is what Peers ask of the sessions with hubs.
 type Hubs interface {
@@ -53,6 +57,9 @@ type outSession struct {
 	beside  beside
 	doubt   *suspicion.Suspicion
 	retired *atomic.Bool // a direct session gets no new flows, or has none; nil: it is not direct
+
+	seeking sync.Mutex
+	search  *search // nil: none; guarded by seeking
 
 	alongside atomic.Int32 // flows whose connections of their own go where this direct session does
 }
@@ -88,8 +95,11 @@ func (p *Peers) watch(ctx context.Context, c *outSession) (watched context.Conte
 	if c.is() {
 		return c.doubt.Watch(ctx) // there is the relay
 	}
-	if c.hub == "" || !p.Hubs.Another(c.hub) {
+	if c.hub == "" {
 		return ctx, func() {}
+	}
+	if !p.Hubs.Another(c.hub) {
+		return p.watchPeer(ctx, c)
 	}
 	byHub, stopHub := p.Hubs.Watch(ctx, c.hub) // the hub is nearer, and so found out sooner
 	watched, stopEnd := c.doubt.Watch(byHub)
@@ -97,6 +107,72 @@ func (p *Peers) watch(ctx context.Context, c *outSession) (watched context.Conte
 		stopEnd()
 		stopHub()
 	}
+}
+
+// watchPeer is watch where there is one hub: the context ends with the hub's word that the peer does
+// not answer.
+func (p *Peers) watchPeer(ctx context.Context, c *outSession) (watched context.Context, stop func()) {
+	doubted, trust := c.doubt.Watch(ctx)
+	watched, end := context.WithCancelCause(ctx)
+	unhook := context.AfterFunc(doubted, func() { // ends with watched
+		if !gaveUp(ctx, doubted) {
+			return
+		}
+		search := p.seek(c)
+		select {
+		case <-search.done:
+			if answer.CodeOf(search.err) == answer.Timeout {
+				end(search.err)
+			}
+		case <-watched.Done():
+		}
+	})
+	return watched, func() {
+		unhook()
+		trust()
+		end(nil)
+	}
+}
+
+// search is a question to the hub for a path to a peer whose session says nothing.
+type search struct {
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+// seek asks the hub for a path to the peer of a session, once for all that wait at the same time. The
+// path itself is of no use: an answer shows that the peer is slow.
+func (p *Peers) seek(c *outSession) *search {
+	c.seeking.Lock()
+	defer c.seeking.Unlock()
+	if c.search != nil {
+		return c.search
+	}
+	s := &search{done: make(chan struct{})}
+	ask := func() {
+		path, _, err := p.Hubs.Path(p.Life, c.Peer().ID, true, "")
+		if err == nil {
+			path.Close()
+		}
+		c.seeking.Lock()
+		c.search = nil
+		c.seeking.Unlock()
+		s.err = err
+		close(s.done)
+	}
+	if p.Work.Go(ask) {
+		c.search = s
+	}
+	return s
+}
+
+// asleep is the hub's word that the peer of a request that is watched does not answer; nil if there is none.
+func asleep(ctx, watched context.Context) error {
+	var no *answer.Error
+	if ctx.Err() == nil && errors.As(context.Cause(watched), &no) {
+		return no
+	}
+	return nil
 }
 
 // gaveUp reports whether a request was given up because its session hangs.

@@ -118,6 +118,7 @@ type twoHubs struct {
 	mu    sync.Mutex
 	conns map[identity.ID][]*line // guarded by mu
 	other func(far net.Conn)      // what serves new paths; nil: to; guarded by mu
+	away  bool                    // the hub gets no sign of life of to; guarded by mu
 }
 
 func (h *twoHubs) Path(ctx context.Context, _ identity.ID, _ bool, avoid identity.ID) (net.Conn, identity.ID, error) {
@@ -127,6 +128,11 @@ func (h *twoHubs) Path(ctx context.Context, _ identity.ID, _ bool, avoid identit
 	}
 	near, far := newLine()
 	h.mu.Lock()
+	if h.away {
+		h.mu.Unlock()
+		<-time.After(3500 * time.Millisecond)
+		return nil, "", answer.Errorf(answer.Timeout, "endpoint bob does not answer")
+	}
 	h.conns[hub] = append(h.conns[hub], near)
 	serve := h.other
 	h.mu.Unlock()
