@@ -115,6 +115,33 @@ func TestAHubToWhichNoRootEndpointIsAttachedIsRenewedThroughAnother(t *testing.T
 	eventually(t, "the hub shows a new certificate", func() bool { return bob.notAfter(t).After(before) })
 }
 
+func TestAHubAsksForACertificateOfANewCAThatRootBrings(t *testing.T) {
+	h := start(t)
+	root := h.device("root").online("root-ep", func(r *identity.Record) { r.Signer = true })
+	asked := make(chan struct{})
+	root.sign(func(r tunnel.SignRequest) tunnel.SignAnswer {
+		close(asked)
+		return tunnel.SignAnswer{Refusal: answer.Errorf(answer.Unavailable, "later")}
+	})
+	trust, err := identity.NewTrust(h.ca.CertificatePEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	successor, err := h.ca.Successor(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := trust.Rotate(h.ca, successor, now.Add(time.Hour), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Call(t.Context(), "POST", tunnel.PathTrust, nil, rotated.Document(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the hub asks the endpoint that brought the CA, whose certificate is good for an hour", asked)
+}
+
 func TestAHubAsksForNoCertificateOfAnother(t *testing.T) {
 	h := start(t)
 	root := h.device("root").online("root-ep", func(r *identity.Record) { r.Signer = true })
