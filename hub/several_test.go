@@ -356,6 +356,12 @@ func TestAnEvictedHubIsForgottenByTheOthers(t *testing.T) {
 			return err == nil && len(all.Hubs) == 2 && all.Hubs[1].Online
 		})
 	}
+	looker := hubs[2].device("looker").session()
+	eventually(t, "the evicted one says why it has no link", func() bool {
+		var all tunnel.Hubs
+		err := looker.Call(t.Context(), "GET", tunnel.PathHubs, nil, nil, &all)
+		return err == nil && slices.ContainsFunc(all.Hubs, func(e tunnel.HubEntry) bool { return strings.Contains(e.Refused, "evicted") })
+	})
 }
 
 func TestAgentsAreToldNowAndThenOfAHubThatChangesAllTheTime(t *testing.T) {

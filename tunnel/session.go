@@ -192,7 +192,7 @@ func (s *Session) Events(ctx context.Context, handle func(Event), fields ...stri
 func follow[T any](s *Session, req *http.Request, handle func(T)) error {
 	resp, err := s.h2.RoundTrip(req)
 	if err != nil {
-		return fmt.Errorf("hub %s: %w", s.address, err)
+		return fmt.Errorf("hub %s: %w", s.address, s.watch.reason(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -122,9 +122,13 @@ func (l *Links) meet(ctx context.Context, p place, want identity.ID) (*tunnel.Se
 func (l *Links) keep(ctx context.Context, h *hub) {
 	wait := firstBackoff
 	for ctx.Err() == nil {
+		most := lastBackoff
 		if s, p := l.reach(ctx, h); s != nil {
 			began := time.Now()
-			l.follow(ctx, h, s, p)
+			if err := l.follow(ctx, h, s, p); err != nil && ctx.Err() == nil {
+				most = refusedTime // it may never take a link: this hub was evicted, for one
+				l.trouble(h, p, err)
+			}
 			s.Close()
 			if time.Since(began) > lastBackoff {
 				wait = firstBackoff
@@ -139,7 +143,7 @@ func (l *Links) keep(ctx context.Context, h *hub) {
 		if !pauseAround(ctx, wait, h.wake) {
 			return
 		}
-		wait = min(2*wait, lastBackoff)
+		wait = min(2*wait, most)
 	}
 }
 
@@ -179,6 +183,8 @@ func (l *Links) trouble(h *hub, p place, err error) time.Duration {
 		why = "it is a hub of another mesh"
 	case errors.Is(err, identity.ErrWrongID):
 		return 0 // another hub behind the same name
+	case errors.Is(err, tunnel.ErrRejected):
+		why = "it does not accept the certificate of this hub, which was evicted, or a clock is wrong"
 	case errors.Is(err, identity.ErrUntrusted), errors.Is(err, identity.ErrEvicted), errors.Is(err, identity.ErrExpired):
 		why = err.Error()
 	}

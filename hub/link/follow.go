@@ -31,8 +31,8 @@ type follower struct {
 	gone    map[identity.ID]left     // endpoints that left on the other hub
 }
 
-// follow hears what a hub tells until the link ends.
-func (l *Links) follow(ctx context.Context, h *hub, s *tunnel.Session, p place) {
+// follow hears what a hub tells until the link ends. It returns why, if the hub had told nothing.
+func (l *Links) follow(ctx context.Context, h *hub, s *tunnel.Session, p place) error {
 	f := &follower{
 		l: l, h: h, s: s, place: p,
 		wanted: map[identity.ID]struct{}{}, unsure: map[identity.ID]struct{}{}, gone: map[identity.ID]left{},
@@ -62,20 +62,18 @@ func (l *Links) follow(ctx context.Context, h *hub, s *tunnel.Session, p place) 
 	cancel()
 	s.Close()
 	<-worked
-	stood := began.IsZero()
 	l.mu.Lock()
 	h.session = nil
 	if h.standby != nil {
 		h.standby.Close()
 		h.standby = nil
 	}
-	news := stood || !h.shut
-	h.shut = !stood
 	l.mu.Unlock()
-	if !news { // it ended at once, as the one before: a hub that was evicted tries all the time
-		return
+	if !began.IsZero() {
+		return err
 	}
 	l.c.Log.Info("a link has ended", "hub", h.id, "address", p.address, "err", err)
+	return nil
 }
 
 // handle takes one event. An error ends the link.

@@ -109,7 +109,7 @@ const (
 	unsureTime   = 500 * time.Millisecond // between two looks for a record that is not there yet
 	compareTime  = time.Minute            // between two comparisons of trust lists, with jitter
 	seekTime     = 30 * time.Second       // between two looks behind a name whose hubs are known
-	refusedTime  = time.Minute            // before a hub that is refused, or too old, is tried again
+	refusedTime  = time.Minute            // before a hub that is refused, or too old, is tried again; at most, one that refuses this hub
 	firstBackoff = 200 * time.Millisecond
 	lastBackoff  = 5 * time.Second
 	askTimeout   = 10 * time.Second // for a request over a link that the hub itself answers
@@ -150,7 +150,6 @@ type hub struct {
 	trouble string          // why there is none, for people
 	rtt     time.Duration
 	heard   time.Time // when it said something last
-	shut    bool      // the last link ended before it said anything
 	agents  int
 	links   int
 
