@@ -405,8 +405,8 @@ func getCommands(c apps.Console) []*cli.Command {
 	client := newClient(c)
 	return []*cli.Command{
 		command("tunnel", "tun", "list the tunnels of the mesh", client.getTunnel),
-		command("inbound", "in", "list the inbounds of an endpoint", client.inbounds().list),
-		command("outbound", "out", "list the outbounds of an endpoint", client.outbounds().list),
+		command("inbound", "in", "list the inbounds of an endpoint", client.listInbounds),
+		command("outbound", "out", "list the outbounds of an endpoint", client.listOutbounds),
 		command("allowed", "allow", "list what users may reach through an endpoint without an outbound", client.getAllow),
 	}
 }
