@@ -50,8 +50,6 @@ func main() {
 	root := flag.String("enter", "", "become the rest of the command line, in a directory as its root")
 	kubelet := flag.String("logs", "", "be the kubelet at an address that tells the logs of pods: the rest of the command line is how their names begin")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	var err error
 	switch {
 	case *serve != "":
@@ -62,7 +60,9 @@ func main() {
 		err = enter(*root, flag.Args())
 	case *kubelet != "":
 		err = serveLogs(*kubelet, flag.Arg(0))
-	default:
+	default: // a signal ends the others at once
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
 		err = run(ctx, *binary, *programs, *only, *test, *keep)
 	}
 	if err != nil {
