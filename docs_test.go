@@ -137,6 +137,20 @@ func shellWords(s string) []string {
 // ofAnApp is a command that an installed app brings: this binary does not know it.
 var ofAnApp = regexp.MustCompile(`^(ep \S+ )?(PROVIDER/)?(NAME|guestbook)( |$)`)
 
+// TestTheReadmeLeadsToEveryPage holds that what is written is found by who begins there.
+func TestTheReadmeLeadsToEveryPage(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(readme), "\n## More\n")
+	for _, p := range pages(t) {
+		if filepath.Dir(p.path) == "docs" && !strings.Contains(table, "]("+p.path+")") {
+			t.Errorf("the table of pages in README.md has no %s", p.path)
+		}
+	}
+}
+
 // TestCommandsOfThePagesExist holds that what the pages tell people to type is understood: each
 // command, each option.
 func TestCommandsOfThePagesExist(t *testing.T) {
