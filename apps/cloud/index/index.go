@@ -22,12 +22,12 @@ import (
 	"ztm/apps"
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/entry"
-	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 	"ztm/tunnel/unixtime"
 )
 
-// MaxOfUser is how many files of one user an endpoint knows at most, deleted ones among them.
+// MaxOfUser is how many files of one user an endpoint knows at most, with those that were deleted, see
+// [deletedFor].
 const MaxOfUser = 100_000
 
 // Held says how much of a content is at an endpoint.
@@ -75,6 +75,7 @@ type Row struct {
 	Deleted    bool
 	Held       Held // here
 
+	local  bool           // a file was here
 	lost   *entry.Readers // who could read it once; shared; nil is nobody
 	number int            // of the content of the row, which no other content of it has
 	next   *Row           // with the same content
@@ -131,6 +132,7 @@ type Index struct {
 	notary apps.Notary
 	epoch  string
 	fresh  bool // there was none in the database
+	most   int  // rows of a user
 
 	changing sync.Mutex // held through a change, the saving included
 
@@ -158,7 +160,7 @@ type turn struct {
 
 // Load reads the index from the database.
 func Load(s apps.State, n apps.Notary) (*Index, error) {
-	x := &Index{state: s, notary: n, rows: map[string]*Row{}, content: map[blocks.Hash]*Row{}, users: map[string]int{},
+	x := &Index{state: s, notary: n, most: MaxOfUser, rows: map[string]*Row{}, content: map[blocks.Hash]*Row{}, users: map[string]int{},
 		readers: map[string]*entry.Readers{}, groups: groups{}, kept: map[string]int64{}, claims: map[string]int64{}, forms: map[string]string{}, certs: map[identity.ID][]byte{}, changed: make(chan struct{})}
 	var m meta
 	found, err := s.Load(metaKey, &m)
@@ -229,6 +231,7 @@ func (x *Index) setLocked(e *entry.Entry, r *record) {
 		row.number = x.contents
 	}
 	row.Seq, row.Size, row.Time, row.Deleted, row.Held = r.Seq, e.Size, e.Time, e.Deleted, r.Held
+	row.local = r.Local != nil
 	row.Content, row.Readers, row.lost = e.Content().Hash, x.sharedLocked(x.groups.within(e.User, e.Readers)), x.sharedLocked(r.Lost.Sorted())
 	x.groups.count(row, 1)
 	x.kept[e.User] += row.bytes()
@@ -357,6 +360,7 @@ type batch struct {
 	x      *Index
 	values map[string]any // for the database
 	rows   map[string]change
+	gone   map[string]*Row // by key: deletions that are forgotten
 	certs  map[identity.ID][]byte
 	seq    uint64
 }
@@ -368,7 +372,7 @@ type change struct {
 
 func (x *Index) begin() *batch {
 	_, seq := x.Position()
-	return &batch{x: x, values: map[string]any{}, rows: map[string]change{}, certs: map[identity.ID][]byte{}, seq: seq}
+	return &batch{x: x, values: map[string]any{}, rows: map[string]change{}, gone: map[string]*Row{}, certs: map[identity.ID][]byte{}, seq: seq}
 }
 
 func (b *batch) set(e *entry.Entry, r *record) {
@@ -376,6 +380,7 @@ func (b *batch) set(e *entry.Entry, r *record) {
 	r.Seq = b.seq
 	k := key(e.User, e.Path)
 	b.values[k], b.rows[k] = r, change{e, r}
+	delete(b.gone, k)
 }
 
 // get returns a file as the batch has it, or else the database.
@@ -403,25 +408,10 @@ func (b *batch) save() error {
 	for _, c := range changes {
 		x.setLocked(c.e, c.r)
 	}
+	x.dropLocked(b.gone)
 	maps.Copy(x.certs, b.certs)
 	close(x.changed)
 	x.changed = make(chan struct{})
-	return nil
-}
-
-// room refuses one more file of a user who has too many.
-func (b *batch) room(user string) error {
-	b.x.mu.Lock()
-	defer b.x.mu.Unlock()
-	n := b.x.users[user]
-	for k := range b.rows {
-		if rest, ok := strings.CutPrefix(k, prefix+user+"/"); ok && b.x.rows[user+"/"+rest] == nil {
-			n++
-		}
-	}
-	if n >= MaxOfUser {
-		return answer.Errorf(answer.Limit, "user %s has %d files here, which is the limit", user, MaxOfUser)
-	}
 	return nil
 }
 
