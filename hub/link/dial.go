@@ -126,8 +126,7 @@ func (l *Links) keep(ctx context.Context, h *hub) {
 		if s, p := l.reach(ctx, h); s != nil {
 			began := time.Now()
 			if err := l.follow(ctx, h, s, p); err != nil && ctx.Err() == nil {
-				most = refusedTime // it may never take a link: this hub was evicted, for one
-				l.trouble(h, p, err)
+				most = max(most, l.trouble(h, p, err)) // one that was evicted may never have a link again
 			}
 			s.Close()
 			if time.Since(began) > lastBackoff {
