@@ -194,6 +194,9 @@ func (v view) access(user string, rule rule, app, name string) api.Access {
 	if out.Allow = named && d.Allow; out.Allow {
 		out.From = from
 	}
+	if d.Allow && !v.rights.Enforces() {
+		d.Until = 0 // the grant decides nothing, and so does its end
+	}
 	if out.Allow { // the rule may end before the grant does
 		if end := v.rights.Until(apps.Peer{User: user}, rule.who, v.now); end != 0 && (d.Until == 0 || end < d.Until) {
 			d.Until = end
@@ -203,14 +206,27 @@ func (v view) access(user string, rule rule, app, name string) api.Access {
 		out.Until = d.Until.Time().UTC()
 	}
 	switch {
+	case d.Reason == policy.Ended && d.Grant == "":
+		out.Rule = "no: their access as a whole has ended"
 	case !named:
 		out.Rule = "no: the owner's rule does not let them"
-	case d.Allow && d.Grant == "":
-		out.Rule = "the owner's rule: " + strings.Join(rule.who, " ")
+	case d.Allow && !v.rights.Enforces():
+		out.Rule = "the owner's rule: " + strings.Join(rule.who, " ") + observed(d)
 	default:
 		out.Rule = because(d)
 	}
 	return out
+}
+
+// observed says for people what grants will say that decide nothing yet.
+func observed(d policy.Decision) string {
+	switch {
+	case d.Reason == policy.WouldRefuse:
+		return "; " + NoGrant
+	case d.Grant != "":
+		return "; once grants are enforced: grant " + d.Grant
+	}
+	return ""
 }
 
 // because says by what the policy decides, for people.

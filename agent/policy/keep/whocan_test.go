@@ -36,6 +36,42 @@ func TestAGrantToReadThePolicyCountsWhereGrantsAreEnforced(t *testing.T) {
 	}
 }
 
+func TestWhoCanSaysOfAnEndOnlyWhatEndsAndOfTheEndedThatTheyHave(t *testing.T) {
+	bubble(t, func(t *testing.T, m *mesh) {
+		root, office := m.join("root", "root"), m.join("office", "alice")
+		office.App = func(string) any { return ruled(func(string) []string { return []string{"bob", "gone"} }) }
+		end := unixtime.Of(time.Now().Add(time.Hour))
+		mode := func(mode string) {
+			root.propose(func(s *signed.Source) error {
+				s.Mode, s.Users["bob"], s.Users["gone"] = mode, signed.User{}, signed.User{Until: 2}
+				s.Grants = []signed.Grant{{Name: "web", Who: []signed.Who{{Name: "bob", Added: 1}, {Name: "gone", Added: 1}}, To: []string{"tunnel"}, At: []string{"*"}, From: []string{"*"}, Until: end}}
+				return nil
+			})
+			eventually(t, "the policy is in force", func() bool { return office.status().InForce && office.status().Mode == mode })
+		}
+		for _, c := range []struct {
+			mode string
+			ends bool
+		}{{signed.Observe, false}, {signed.Enforce, true}} {
+			mode(c.mode)
+			out, err := office.whoCan(t.Context(), "tunnel/tcp/web", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows := map[string]api.Access{}
+			for _, r := range out.Rows {
+				rows[r.User] = r
+			}
+			if bob := rows["bob"]; !bob.Allow || bob.Until.IsZero() == c.ends {
+				t.Errorf("%s: bob: %+v", c.mode, bob)
+			}
+			if gone := rows["gone"]; gone.Allow || gone.Until.IsZero() || gone.Rule != "no: their access as a whole has ended" {
+				t.Errorf("%s: whose access has ended: %+v", c.mode, gone)
+			}
+		}
+	})
+}
+
 func TestWhoCanListsWhoCanFromSomeEndpointsAloneAndEverybody(t *testing.T) {
 	bubble(t, func(t *testing.T, m *mesh) {
 		root, office, till := m.join("root", "root"), m.join("office", "alice"), m.join("till", "bob")
