@@ -88,6 +88,7 @@ func (a *Agent) routes() http.Handler {
 			answer.Fail(w, a.log, err)
 			return
 		}
+		answer.Explain(w, "grace %s", time.Duration(in.Grace))
 		p, err := m.authority.Rotate(r.Context(), time.Duration(in.Grace))
 		if err == nil && m.policy.Lapses() {
 			api.AddWarning(w.Header(), "the policy stays as it is, and nobody gets it anew: this build of ztm signs none. Join another endpoint of root with the new permit, one of the full profile")

@@ -15,6 +15,7 @@ import (
 	"ztm/agent/policy/keep"
 	"ztm/agent/state"
 	"ztm/apps"
+	"ztm/apps/settings"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -55,6 +56,12 @@ func (m *mesh) startNotices() {
 }
 
 func (m *mesh) serveNotices(w http.ResponseWriter, r *http.Request, here bool) {
+	was := m.notices.Settings()
+	defer func() {
+		is := m.notices.Settings()
+		was.Secret, is.Secret = secrets(was.Secret, is.Secret)
+		answer.Explain(w, "%s", settings.Difference(was, is))
+	}()
 	if err := m.notices.Serve(w, r, here, func(s notice.Settings) error { return m.auditState().Save("notices", s) }); err != nil {
 		answer.Fail(w, m.log, err)
 	}
@@ -130,10 +137,25 @@ func explainEviction(w http.ResponseWriter, device, reason string) {
 	answer.Explain(w, "%s", device+reason)
 }
 
+// secrets are two secrets in words that say no more than whether they differ.
+func secrets(was, is string) (before, after string) {
+	if was != is && was != "" {
+		before = "one"
+	}
+	if was != is && is != "" {
+		after = "another"
+	}
+	return before, after
+}
+
 func (m *mesh) serveAudit(w http.ResponseWriter, r *http.Request, path string) {
 	var err error
 	if path == "config" {
+		was := m.sinks.Settings()
 		err = m.sinks.Serve(w, r, func(s sink.Settings) error { return m.auditState().Save("config", s) })
+		is := m.sinks.Settings()
+		was.Secret, is.Secret = secrets(was.Secret, is.Secret)
+		answer.Explain(w, "%s", settings.Difference(was, is))
 	} else {
 		err = m.audit.Serve(w, r, path)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -140,6 +141,7 @@ func (m *mesh) putHubs(w http.ResponseWriter, r *http.Request) {
 	var hubs []string
 	err := answer.Decode(r, limits.Body, &hubs)
 	if err == nil {
+		answer.Explain(w, "%s", strings.Join(hubs, " "))
 		err = m.setHubs(hubs)
 	}
 	answer.Reply(w, m.log, nil, err)

@@ -57,6 +57,7 @@ func ServeMode(w http.ResponseWriter, r *http.Request, log *slog.Logger, mode, o
 			answer.Fail(w, log, answer.Errorf(answer.BadRequest, "direct: %v", err))
 			return
 		}
+		answer.Explain(w, "%s -> %s", own(), m)
 		if m != own() {
 			err = set(m)
 		}

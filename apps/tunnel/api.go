@@ -3,6 +3,7 @@ package tunnel
 import (
 	"net/http"
 
+	"ztm/apps/settings"
 	"ztm/apps/tunnel/entrance"
 	"ztm/apps/tunnel/exit"
 	"ztm/apps/tunnel/spec"
@@ -40,14 +41,17 @@ func (a *App) API() http.Handler {
 		config := spec.Inbound{Key: pathKey(r)}
 		if err := decode(r, &config, &config.Key); err != nil {
 			answer.Reply(w, a.host.Log, nil, err)
-		} else if err := a.setInbound(config); err != nil {
+		} else if was, err := a.setInbound(config); err != nil {
 			answer.Reply(w, a.host.Log, nil, err)
 		} else {
+			answer.Explain(w, "%s", settings.Difference(was, config))
 			a.replyInbound(w, config.Key)
 		}
 	})
 	mux.HandleFunc("DELETE /inbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
-		answer.Reply(w, a.host.Log, nil, a.deleteInbound(pathKey(r)))
+		was, err := a.deleteInbound(pathKey(r))
+		answer.Explain(w, "%s", settings.Difference(was, spec.Inbound{Key: was.Key}))
+		answer.Reply(w, a.host.Log, nil, err)
 	})
 
 	mux.HandleFunc("GET /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
@@ -57,14 +61,17 @@ func (a *App) API() http.Handler {
 		config := spec.Outbound{Key: pathKey(r)}
 		if err := decode(r, &config, &config.Key); err != nil {
 			answer.Reply(w, a.host.Log, nil, err)
-		} else if err := a.setOutbound(config); err != nil {
+		} else if was, err := a.setOutbound(config); err != nil {
 			answer.Reply(w, a.host.Log, nil, err)
 		} else {
+			answer.Explain(w, "%s", settings.Difference(was, config))
 			a.replyOutbound(w, config.Key)
 		}
 	})
 	mux.HandleFunc("DELETE /outbound/{protocol}/{name}", func(w http.ResponseWriter, r *http.Request) {
-		answer.Reply(w, a.host.Log, nil, a.deleteOutbound(pathKey(r)))
+		was, err := a.deleteOutbound(pathKey(r))
+		answer.Explain(w, "%s", settings.Difference(was, spec.Outbound{Key: was.Key}))
+		answer.Reply(w, a.host.Log, nil, err)
 	})
 	mux.HandleFunc("PUT /derived/{owner}", func(w http.ResponseWriter, r *http.Request) {
 		var set Derived
@@ -80,7 +87,9 @@ func (a *App) API() http.Handler {
 		var rule spec.Allow
 		err := answer.Decode(r, maxBody, &rule)
 		if err == nil {
-			err = a.setAllow(rule)
+			var was []string
+			was, err = a.setAllow(rule)
+			answer.Explain(w, "%s", settings.Difference(map[string]any{rule.Target.String(): was}, map[string]any{rule.Target.String(): rule.Users}))
 		}
 		answer.Reply(w, a.host.Log, a.forwards.List(), err)
 	})

@@ -16,34 +16,34 @@ import (
 var errStopped = answer.Errorf(answer.Unavailable, "the tunnel app is stopping")
 
 // setInbound opens an inbound, or changes it: new connections find the new settings, flows that run
-// go on. If it fails, nothing has changed.
-func (a *App) setInbound(config spec.Inbound) error {
+// go on. If it fails, nothing has changed. before is what it was.
+func (a *App) setInbound(config spec.Inbound) (before spec.Inbound, err error) {
 	a.editing.Lock()
 	defer a.editing.Unlock()
 	if a.stopped {
-		return errStopped
+		return before, errStopped
 	}
 	if err := a.inboundByHand(config.Key); err != nil {
-		return err
+		return before, err
 	}
-	var before spec.Inbound
+	before.Key = config.Key
 	in := a.inbound(config.Key)
 	if in != nil {
 		before = in.Settings()
 	}
 	if err := a.savedInbounds.Set(config.Key.String(), config, a.prepareInbound); err != nil {
-		return err
+		return before, err
 	}
 	if in == nil || before.ExitsOf != config.ExitsOf || !slices.Equal(before.Exits, config.Exits) {
 		in = a.inbound(config.Key)
 		if err := in.Choose(config.ExitsOf); err != nil {
-			return err
+			return before, err
 		}
 	}
 	if a.running {
 		in.PinUser()
 	}
-	return nil
+	return before, nil
 }
 
 // prepareInbound opens the listeners of a configuration. The caller holds editing.
@@ -102,33 +102,38 @@ func (a *App) vacant(config spec.Inbound) error {
 	return nil
 }
 
-// deleteInbound closes an inbound and its flows.
-func (a *App) deleteInbound(k spec.Key) error {
+// deleteInbound closes an inbound and its flows. was is what it was.
+func (a *App) deleteInbound(k spec.Key) (was spec.Inbound, err error) {
 	a.editing.Lock()
 	defer a.editing.Unlock()
 	if err := a.inboundByHand(k); err != nil {
-		return err
+		return was, err
 	}
 	in, err := remove(a, spec.InboundKind, &a.savedInbounds, a.inbounds, k)
 	if err != nil {
-		return err
+		return was, err
 	}
+	was = in.Settings()
 	in.End()
-	return in.Choose("")
+	return was, in.Choose("")
 }
 
 // setOutbound opens an outbound, or changes it: new flows find the new settings, flows that run go
-// on unless their peer lost its access.
-func (a *App) setOutbound(config spec.Outbound) error {
+// on unless their peer lost its access. before is what it was.
+func (a *App) setOutbound(config spec.Outbound) (before spec.Outbound, err error) {
 	a.editing.Lock()
 	defer a.editing.Unlock()
 	if a.stopped {
-		return errStopped
+		return before, errStopped
 	}
 	if err := a.outboundByHand(config.Key); err != nil {
-		return err
+		return before, err
 	}
-	return a.savedOutbounds.Set(config.Key.String(), config, func(config spec.Outbound) (settings.Prepared, error) {
+	before.Key = config.Key
+	if o := a.outbound(config.Key); o != nil {
+		before = o.Settings()
+	}
+	return before, a.savedOutbounds.Set(config.Key.String(), config, func(config spec.Outbound) (settings.Prepared, error) {
 		return settings.Prepared{Commit: func() { a.commitOutbound(config) }}, nil
 	})
 }
@@ -192,21 +197,22 @@ func (a *App) Judge(func(apps.Peer, string) bool) {
 	a.forwards.Judge(self.User)
 }
 
-// deleteOutbound closes an outbound and its flows.
-func (a *App) deleteOutbound(k spec.Key) error {
+// deleteOutbound closes an outbound and its flows. was is what it was.
+func (a *App) deleteOutbound(k spec.Key) (was spec.Outbound, err error) {
 	a.editing.Lock()
 	defer a.editing.Unlock()
 	if err := a.outboundByHand(k); err != nil {
-		return err
+		return was, err
 	}
 	o, err := remove(a, spec.OutboundKind, &a.savedOutbounds, a.outbounds, k)
 	if err != nil {
-		return err
+		return was, err
 	}
+	was = o.Settings()
 	o.End()
 	a.host.Cut(func(_ apps.Peer, path string) bool { return path == k.String() })
 	a.offer()
-	return nil
+	return was, nil
 }
 
 func (a *App) missing(kind string, k spec.Key) error {
@@ -247,19 +253,23 @@ func checkRules(rules *[]spec.Allow) error {
 }
 
 // setAllow adds a rule, replaces the one of the same target, or removes it if it names no users.
-func (a *App) setAllow(rule spec.Allow) error {
-	_, err := a.savedRules.Change(func(rules *[]spec.Allow) (err error) {
+// was are the users of the rule before.
+func (a *App) setAllow(rule spec.Allow) (was []string, err error) {
+	_, err = a.savedRules.Change(func(rules *[]spec.Allow) (err error) {
+		if i := slices.IndexFunc(*rules, rule.SameTarget); i >= 0 {
+			was = (*rules)[i].Users
+		}
 		*rules, err = a.withRule(*rules, rule)
 		return err
 	}, func(_, rules []spec.Allow) (settings.Prepared, error) {
 		return settings.Prepared{Commit: func() { a.forwards.SetRules(rules, a.host.Mesh.Self().User) }}, nil
 	})
-	return err
+	return was, err
 }
 
 // withRule returns rules after a change of one of them.
 func (a *App) withRule(rules []spec.Allow, rule spec.Allow) ([]spec.Allow, error) {
-	i := slices.IndexFunc(rules, func(r spec.Allow) bool { return r.Target.String() == rule.Target.String() })
+	i := slices.IndexFunc(rules, rule.SameTarget)
 	switch {
 	case rule.Target.String() == "":
 		return append(rules, rule), nil // which the check refuses
