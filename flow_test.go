@@ -93,6 +93,22 @@ func dialTest(t *testing.T, address string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
+func TestAnEndpointThatSleepsIsRefusedBeforeItsTicketEnds(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	l := newLine(t, w.address)
+	w.joinOver(l, "far")
+	l.shut.Store(true)
+	l.gate.Lock()
+	defer l.gate.Unlock()
+	const ticket = 12 * time.Second // is good for so long: docs/protocol.md, section 5
+	start := time.Now()
+	_, errs, status := w.try("root", "ping", "ep", "ep-far")
+	if took := time.Since(start); status != 1 || took > ticket {
+		t.Errorf("after %v: status %d: %s", took, status, errs)
+	}
+}
+
 func TestTheFirstBytesArriveBeforeTheAnswerOfTheExit(t *testing.T) {
 	w := newWorld(t)
 	w.join("root", "root")
