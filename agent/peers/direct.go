@@ -1,7 +1,10 @@
 package peers
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +40,9 @@ type directly struct {
 }
 
 func (d directly) is() bool { return d.at.Kind != "" }
+
+// path is how it goes, as counters name it.
+func (d directly) path() string { return cmp.Or(string(d.at.Kind), "relayed") }
 
 // newDirect takes a session with a peer at a place.
 func (p *Peers) newDirect(s *seal.Session, at meeting.Candidate) *outSession {
@@ -218,6 +224,20 @@ func (p *Peers) routeOfFlows(to identity.ID) Route {
 
 // Metrics adds counters.
 func (p *Peers) Metrics(w *metric.Writer) {
+	paths := map[string]int64{"relayed": 0}
+	p.pool.each(func(c *outSession) {
+		select {
+		case <-c.Done():
+		default:
+			paths[c.path()]++
+		}
+	})
+	for _, in := range p.inbounds() {
+		paths[in.path()]++
+	}
+	for _, path := range slices.Sorted(maps.Keys(paths)) {
+		w.Gauge("ztm_mesh_sessions", "Sealed sessions that are open, by path.", paths[path], "path", path)
+	}
 	p.direct.Metrics(w)
 	p.direct.Datagrams.Metrics(w)
 }

@@ -1,9 +1,11 @@
 package peers
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -11,6 +13,7 @@ import (
 
 	meeting "ztm/tunnel/direct"
 	"ztm/tunnel/identity"
+	"ztm/tunnel/metric"
 )
 
 // roaming are hubs as a device sees them that goes from one network to another.
@@ -58,6 +61,38 @@ func TestInAnotherNetworkNewFlowsDoNotWaitForASessionOfTheOldOne(t *testing.T) {
 		}
 		if len(r.left) != 1 || <-r.left != home {
 			t.Error("sessions with hubs stay in the old network")
+		}
+	})
+}
+
+func TestSessionsAreCountedByTheirPath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, h, end := pairOf(t, &counting{}, "hub")
+		defer end()
+		if _, err := opens(t, a, h.to.Self); err != nil {
+			t.Fatal(err)
+		}
+		a.pool.add("other", &outSession{Session: &fakeSession{}, directly: directly{at: meeting.Candidate{Kind: meeting.IPv6}}})
+		a.pool.add("over", &outSession{Session: &fakeSession{over: true}})
+		defer func() { // fakes cannot be closed
+			a.pool.mu.Lock()
+			defer a.pool.mu.Unlock()
+			delete(a.pool.peers, "other")
+			delete(a.pool.peers, "over")
+		}()
+		for p, want := range map[*Peers][]string{a: {`{path="IPv6"} 1`, `{path="relayed"} 1`}, h.to: {`{path="relayed"} 1`}} {
+			var out bytes.Buffer
+			var set metric.Set
+			p.Metrics(set.With())
+			set.WriteTo(&out)
+			if n := strings.Count(out.String(), "ztm_mesh_sessions{"); n != len(want) {
+				t.Errorf("%d paths:\n%s", n, out.String())
+			}
+			for _, line := range want {
+				if !strings.Contains(out.String(), "ztm_mesh_sessions"+line+"\n") {
+					t.Errorf("without %s:\n%s", line, out.String())
+				}
+			}
 		}
 	})
 }
