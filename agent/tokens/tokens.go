@@ -89,6 +89,9 @@ func (b Store) Redeem(inv identity.Invitation, key identity.ID, now time.Time) e
 		if err := askTable.Delete(tx, b.Mesh+"/"+string(key)); err != nil {
 			return err
 		}
+		if _, err := b.forgetOld(tx, now); err != nil {
+			return err
+		}
 		return b.putIssued(tx, inv)
 	})
 	if errors.Is(err, identity.ErrToken) {
@@ -100,14 +103,7 @@ func (b Store) Redeem(inv identity.Invitation, key identity.ID, now time.Time) e
 // NoteIssued implements [authority.Book].
 func (b Store) NoteIssued(inv identity.Invitation, now time.Time) error {
 	return b.DB.Update(func(tx *store.Tx) error {
-		open := 0
-		err := issuedTable.DeleteFunc(tx, b.Mesh+"/", func(_ string, r issuedRow) bool {
-			old := r.Expires < unixtime.Of(now)
-			if !old {
-				open++
-			}
-			return old
-		})
+		open, err := b.forgetOld(tx, now)
 		if err != nil {
 			return err
 		}
@@ -116,6 +112,18 @@ func (b Store) NoteIssued(inv identity.Invitation, now time.Time) error {
 		}
 		return b.putIssued(tx, inv)
 	})
+}
+
+// forgetOld forgets tokens that have expired, made here or elsewhere, and returns how many are open.
+func (b Store) forgetOld(tx *store.Tx, now time.Time) (open int, err error) {
+	err = issuedTable.DeleteFunc(tx, b.Mesh+"/", func(_ string, r issuedRow) bool {
+		old := r.Expires < unixtime.Of(now)
+		if !old {
+			open++
+		}
+		return old
+	})
+	return open, err
 }
 
 func (b Store) putIssued(tx *store.Tx, inv identity.Invitation) error {

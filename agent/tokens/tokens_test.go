@@ -170,3 +170,20 @@ func TestDevicesThatWaitForAPersonAreBounded(t *testing.T) {
 		t.Errorf("after the others have expired: %v", err)
 	}
 }
+
+func TestTokensThatOthersMadeAreForgottenOnceTheyHaveExpired(t *testing.T) {
+	m := open(t)
+	now := time.Now()
+	for i := range 10 {
+		if err := m.Redeem(invitation(fmt.Sprint("nonce", i), 1, now), identity.ID(fmt.Sprint("device", i)), now); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(2 * time.Hour)
+	}
+	m.DB.View(func(tx *store.Tx) error {
+		if keys, err := issuedTable.Keys(tx, ""); err != nil || len(keys) != 1 {
+			t.Errorf("%d tokens are known (%v), of which one can be good", len(keys), err)
+		}
+		return nil
+	})
+}
