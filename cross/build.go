@@ -20,6 +20,7 @@ type Release struct {
 	Commit   string             // empty where there is no git repository
 	Built    time.Time          // of the commit, or $SOURCE_DATE_EPOCH
 	Overlays map[Profile]string // see writeOverlays
+	DWARF    bool               // what a debugger reads is made, and not stripped
 	Linker   string             // of the router profile: the argument for -toolexec; empty: Go's own
 	Manual   []artifact         // pages for man; none where nothing is packed
 }
@@ -98,9 +99,12 @@ func quiet(ctx context.Context, cmd *exec.Cmd) error {
 
 // command is what builds the target. Extra flags go to the linker.
 func (r Release) command(ctx context.Context, t Target, out string, linker ...string) *exec.Cmd {
-	flags := append([]string{"-s", "-w", "-buildid=", "-X main.version=" + r.Version, "-X main.commit=" + r.Commit, "-X main.built=" + r.Built.Format(time.RFC3339)}, linker...)
+	flags := append([]string{"-buildid=", "-X main.version=" + r.Version, "-X main.commit=" + r.Commit, "-X main.built=" + r.Built.Format(time.RFC3339)}, linker...)
+	if !r.DWARF {
+		flags = append(flags, "-s", "-w")
+	}
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-overlay", r.Overlays[t.Profile], "-tags", t.Tags() + r.terminal(t),
-		"-ldflags", strings.Join(flags, " "), "-o", out}, t.CompilerFlags()...)
+		"-ldflags", strings.Join(flags, " "), "-o", out}, t.CompilerFlags(r.DWARF)...)
 	if t.Profile == Router && r.Linker != "" {
 		args = append(args, "-toolexec", r.Linker)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"debug/dwarf"
 	"debug/elf"
 	"debug/gosym"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 // lineTable finds lines of a binary by how a trace prints the names of functions.
 type lineTable struct {
 	table *gosym.Table
+	dwarf *dwarf.Data
 	named map[string][]*gosym.Func // several, where a function is compiled for several types
 }
 
@@ -27,7 +29,7 @@ func (r Release) lines(ctx context.Context, t Target, scratch string) (l lineTab
 	if t.Profile != Router {
 		return l, fmt.Errorf("%s: traces of the profile %s have lines", t.Name, t.Profile)
 	}
-	r.Linker = ""
+	r.Linker, r.DWARF = "", true
 	path := filepath.Join(scratch, "ztm-lines")
 	if err := r.build(ctx, t, path); err != nil {
 		return l, err
@@ -47,6 +49,9 @@ func (r Release) lines(ctx context.Context, t Target, scratch string) (l lineTab
 		return l, err
 	}
 	if l.table, err = gosym.NewTable(nil, gosym.NewLineTable(data, text.Addr)); err != nil {
+		return l, err
+	}
+	if l.dwarf, err = f.DWARF(); err != nil {
 		return l, err
 	}
 	l.named = map[string][]*gosym.Func{}
@@ -69,20 +74,72 @@ func printed(name string) string {
 	return name[:i] + "[...]" + name[j+1:]
 }
 
-// at returns the line of the instruction that many bytes after the beginning of the function, or
-// lines, where several functions have the name; empty if there is none.
-func (l lineTable) at(function string, offset uint64) string {
-	var all []string
+// at returns where the instruction is that many bytes after the beginning of the function: its line, then
+// those of the calls that were copied around it, from the inside out. A place is several lines where several functions
+// have the name. There is none where nothing is known.
+func (l lineTable) at(function string, offset uint64) (places []string, err error) {
 	for _, f := range l.named[function] {
-		if f.Entry+offset >= f.End {
+		pc := f.Entry + offset
+		file, line, _ := l.table.PCToLine(pc)
+		if pc >= f.End || line == 0 {
 			continue
 		}
-		file, line, _ := l.table.PCToLine(f.Entry + offset)
-		if at := fmt.Sprintf("%s:%d", file, line); line > 0 && !slices.Contains(all, at) {
-			all = append(all, at)
+		calls, err := l.copied(pc)
+		if err != nil {
+			return nil, err
+		}
+		for i, at := range append([]string{fmt.Sprintf("%s:%d", file, line)}, calls...) {
+			if i == len(places) {
+				places = append(places, at)
+			} else if !slices.Contains(strings.Split(places[i], or), at) {
+				places[i] += or + at
+			}
 		}
 	}
-	return strings.Join(all, " or ")
+	return places, nil
+}
+
+const or = " or "
+
+// copied returns the places of the calls whose functions were copied to around an instruction, from the inside out.
+func (l lineTable) copied(pc uint64) (calls []string, err error) {
+	entries := l.dwarf.Reader()
+	unit, err := entries.SeekPC(pc)
+	if err != nil {
+		return nil, err
+	}
+	lines, err := l.dwarf.LineReader(unit)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		e, err := entries.Next()
+		if err != nil || e == nil || e.Tag == dwarf.TagCompileUnit {
+			return calls, err
+		}
+		if !e.Children && e.Tag != dwarf.TagInlinedSubroutine {
+			continue
+		}
+		inside, err := l.contains(e, pc)
+		switch {
+		case err != nil:
+			return nil, err
+		case !inside:
+			entries.SkipChildren()
+		case e.Tag == dwarf.TagInlinedSubroutine:
+			file, _ := e.Val(dwarf.AttrCallFile).(int64)
+			line, _ := e.Val(dwarf.AttrCallLine).(int64)
+			if files := lines.Files(); file > 0 && int(file) < len(files) {
+				calls = slices.Insert(calls, 0, fmt.Sprintf("%s:%d", files[file].Name, line))
+			}
+		}
+	}
+}
+
+// contains reports whether an instruction is of an entry.
+func (l lineTable) contains(e *dwarf.Entry, pc uint64) (bool, error) {
+	ranges, err := l.dwarf.Ranges(e)
+	return slices.ContainsFunc(ranges, func(r [2]uint64) bool { return r[0] <= pc && pc < r[1] }), err
 }
 
 // A frame of a trace has two lines. What stands before them, as in a log, is kept.
@@ -97,11 +154,11 @@ var (
 )
 
 // write copies a trace with the lines that it lacks. A function that was copied into its caller has
-// no offset of its own: the innermost of these gets the line, and the others stay as they are.
+// no offset of its own: it stands before the one that has.
 func (l lineTable) write(w io.Writer, trace string) error {
 	lines := strings.Split(trace, "\n")
-	trap := false   // the next frame is where a signal came, and not where a call returns to
-	innermost := -1 // the place of the first function that was copied, if there is one
+	trap := false  // the next frame is where a signal came, and not where a call returns to
+	var open []int // the places of functions that were copied
 	for i, line := range lines {
 		trap = trap || strings.Contains(line, "[signal ")
 		place := framePlace.FindStringSubmatchIndex(line)
@@ -112,10 +169,8 @@ func (l lineTable) write(w io.Writer, trace string) error {
 		if name == nil {
 			continue
 		}
+		open = append(open, i)
 		if strings.HasSuffix(lines[i-1], "(...)") {
-			if innermost < 0 {
-				innermost = i
-			}
 			continue
 		}
 		offset := uint64(0)
@@ -125,14 +180,14 @@ func (l lineTable) write(w io.Writer, trace string) error {
 		if offset > 0 && !trap {
 			offset-- // of the call
 		}
-		if at := l.at(cmp.Or(name[1], name[3]), offset); at != "" {
-			n := i
-			if innermost >= 0 {
-				n = innermost
-			}
-			lines[n] = strings.Replace(lines[n], "?:0", at, 1)
+		places, err := l.at(cmp.Or(name[1], name[3]), offset)
+		if err != nil {
+			return err
 		}
-		trap, innermost = false, -1
+		for n, at := range places[:min(len(places), len(open))] {
+			lines[open[n]] = strings.Replace(lines[open[n]], "?:0", at, 1)
+		}
+		trap, open = false, nil
 	}
 	_, err := io.WriteString(w, strings.Join(lines, "\n"))
 	return err

@@ -25,7 +25,7 @@ func (d *door) isOpen() bool {
 
 //go:noinline
 func enter(d *door) {
-	if d.isOpen() {
+	if d.isOpen() { // ASKED
 		panic("nobody is there") // PANIC
 	}
 }
@@ -41,7 +41,7 @@ func main() {
 		if len(os.Args) > 1 {
 			d = &door{true}
 		}
-		visit(d, enter)
+		visit(d, enter) // VISIT
 		close(done)
 	}()
 	<-done
@@ -77,8 +77,8 @@ func TestATraceOfARouterHasNoLinesAndTheyAreFound(t *testing.T) {
 		args []string
 		want []string // a frame each: function, place
 	}{
-		{"a panic", []string{"x"}, []string{"main.enter()", lineOf("PANIC"), "main.visit[...](...)", lineOf("CALL"), "main.main.func1()", "?:0", "created by main.main in goroutine 1", lineOf("CREATED")}},
-		{"a signal", nil, []string{"main.(*door).isOpen(...)", lineOf("TRAP"), "main.enter()", "?:0", "main.visit[...](...)", lineOf("CALL"), "created by main.main in goroutine 1", lineOf("CREATED")}},
+		{"a panic", []string{"x"}, []string{"main.enter()", lineOf("PANIC"), "main.visit[...](...)", lineOf("CALL"), "main.main.func1()", lineOf("VISIT"), "created by main.main in goroutine 1", lineOf("CREATED")}},
+		{"a signal", nil, []string{"main.(*door).isOpen(...)", lineOf("TRAP"), "main.enter()", lineOf("ASKED"), "main.visit[...](...)", lineOf("CALL"), "created by main.main in goroutine 1", lineOf("CREATED")}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var trace bytes.Buffer

@@ -136,16 +136,20 @@ var talkers = []string{"ztm", "ztm/...", "github.com/...", "go.etcd.io/...", "go
 
 // noDWARF leaves out what a debugger reads. The linker strips it anyway; not to make it saves a
 // tenth of the compiler's time.
-const noDWARF = "-dwarf=false"
+const noDWARF = " -dwarf=false"
 
 // CompilerFlags returns the arguments for the go command that say how packages are compiled: for
 // the router profile, that speed is traded for size where it does not matter. The last that matches
-// a package counts.
-func (t Target) CompilerFlags() []string {
-	out := []string{"-gcflags=all=" + noDWARF}
+// a package counts. With debug, what a debugger reads is made.
+func (t Target) CompilerFlags(debug bool) []string {
+	flags := noDWARF
+	if debug {
+		flags = ""
+	}
+	out := []string{"-gcflags=all=" + flags}
 	if t.Profile == Router {
 		for _, p := range talkers {
-			out = append(out, "-gcflags="+p+"="+noDWARF+" -l")
+			out = append(out, "-gcflags="+p+"=-l"+flags)
 		}
 	}
 	return out
