@@ -279,7 +279,7 @@ func TestNoDeviceMeetsAnotherWhereThatIsTurnedOff(t *testing.T) {
 			listen := w.neighbours(l, echoServer(t))
 			w.ztm(side, "config", "direct", "off")
 			keptFlow(t, listen)
-			want := map[string]string{"root": "turned off at this endpoint", "bob": "the other side does not take part"}[side]
+			want := map[string]string{"root": "turned off for this endpoint", "bob": "the other side does not take part"}[side]
 			w.whyRelayed("root", "ep-bob", want)
 			wantEcho(t, listen)
 			if d := l.dialled(); len(d) > 0 {
@@ -306,7 +306,7 @@ func TestWhatIsDirectEndsWithItsFlowsWhereThatIsTurnedOff(t *testing.T) {
 				t.Error(err)
 			}
 			wantEcho(t, listen)
-			if r := w.route(side, other); r.Why != "turned off at this endpoint" {
+			if r := w.route(side, other); r.Why != "turned off for this endpoint" {
 				t.Errorf("where it was turned off: %v", r)
 			}
 			w.until("new flows are relayed", func() error {
@@ -331,9 +331,11 @@ func TestThePolicySaysHowFarAllDevicesGoWithoutAHub(t *testing.T) {
 	w.untilDirect("root", "ep-bob")
 	w.ztm("root", "policy", "direct", "off")
 	for agent, to := range map[string]string{"root": "ep-bob", "bob": "ep-root"} {
-		w.whyRelayed(agent, to, "turned off at this endpoint")
+		w.whyRelayed(agent, to, "turned off for this endpoint")
 	}
-	w.ztm("bob", "config", "direct", "auto") // which is what it wants, and not what it may
+	if _, said, _ := w.try("bob", "config", "direct", "auto"); !strings.Contains(said, "off") { // what it wants, and not what it may
+		t.Errorf("nothing is said of the policy: %q", said)
+	}
 	if out := w.ztm("bob", "config", "direct"); strings.TrimSpace(out) != "off" {
 		t.Errorf("an endpoint takes itself out of the policy: %s", out)
 	}

@@ -14,7 +14,14 @@ func (c *Console) direct(ctx context.Context, mode string) error {
 		return err
 	}
 	if mode != "" {
-		return c.Do(ctx, http.MethodPut, path, mode, nil)
+		now := ""
+		if err := c.Do(ctx, http.MethodPut, path, mode, &now); err != nil {
+			return err
+		}
+		if now != mode {
+			c.Warn("it is %s all the same: the policy of the mesh says so", now)
+		}
+		return nil
 	}
 	if err := c.Do(ctx, http.MethodGet, path, nil, &mode); err != nil {
 		return err

@@ -20,7 +20,7 @@ type Cause string
 
 // The causes.
 const (
-	TurnedOff   Cause = "turned off at this endpoint"
+	TurnedOff   Cause = "turned off for this endpoint"
 	Unsupported Cause = "the other side does not take part"
 	Busy        Cause = "the other side has too many attempts in progress"
 	NoLeg       Cause = "the way to the hub is no connection of its own"
