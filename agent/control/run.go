@@ -2,6 +2,7 @@ package control
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"ztm/agent/api"
+	"ztm/tunnel"
 	"ztm/tunnel/answer"
 	"ztm/tunnel/identity"
 )
@@ -288,7 +290,15 @@ func (c *Control) troubleLocked(err error) error {
 	if len(errs) < 2 {
 		return err
 	}
-	return answer.Join(errs...)
+	return trouble(errs)
+}
+
+// trouble says in one sentence that no hub accepts the certificate, and joins other errors.
+func trouble(errs []error) error {
+	if slices.ContainsFunc(errs, func(err error) bool { return !errors.Is(err, tunnel.ErrRejected) }) {
+		return answer.Join(errs...)
+	}
+	return fmt.Errorf("%d hubs: %w", len(errs), tunnel.ErrRejected)
 }
 
 // nextDelay is the upper end of the next wait.
