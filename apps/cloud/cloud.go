@@ -94,7 +94,9 @@ func New(h apps.Host) apps.App {
 		suspects: map[string]bool{},
 		hints:    limit.NewBuckets[identity.ID](limit.Rate{Burst: 10, PerSecond: 1}, 1024)}
 	a.life, a.end = context.WithCancel(context.Background())
-	a.index, a.broken = index.Load(h.State, h.Notary)
+	if a.index, a.broken = index.Load(h.State, h.Notary); a.broken == nil && a.index.Older() > 0 {
+		h.Log.Warn("files that an older ztm published have to be published again", "files", a.index.Older())
+	}
 	if c, err := a.settings.Get(); err == nil { // otherwise each use of it says why
 		a.configured(c, c)
 	}

@@ -1,8 +1,11 @@
 package cloud
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +27,57 @@ func TestWhatIsKnownIsKnownAfterARestart(t *testing.T) {
 	bob.start()
 	if got := bob.files("/users/alice&offline=1")["/users/alice/x"].State; got != state.Synced {
 		t.Errorf("it is %q", got)
+	}
+}
+
+// older makes what is known of alice's files what an older ztm has said.
+func (p *place) older() {
+	p.t.Helper()
+	keys, err := p.app.host.State.Keys("entry/alice/")
+	for _, k := range keys {
+		var record json.RawMessage
+		if _, err := p.app.host.State.Load(k, &record); err != nil {
+			p.t.Fatal(err)
+		}
+		if err := p.app.host.State.Save(k, json.RawMessage(bytes.ReplaceAll(record, []byte(`"content":`), []byte(`"hash":`)))); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	if err != nil || len(keys) == 0 {
+		p.t.Fatal("nothing is known", err)
+	}
+	p.stop()
+	p.start()
+}
+
+func TestWhatAnOlderZtmPublishedIsPublishedAgainWithItsReadersAndNothingIsLost(t *testing.T) {
+	var n appstest.Net
+	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
+	carol, dave := newPlace(t, &n, "c", "carol"), newPlace(t, &n, "d", "dave")
+	content := random(600_000)
+	alice.publish("x", content, "bob", "carol")
+	bob.wants("/users/alice/x", content)
+	carol.files("/")
+	alice.older()
+	bob.older()
+	if got := bob.files("/users/alice"); len(got) != 0 {
+		t.Errorf("bob sees %v", got)
+	}
+	if err := alice.call("GET", "file?path=x", nil, nil); err == nil {
+		t.Error("it counts as published")
+	}
+	alice.must("POST", "publish", Named{Path: "x"}, nil)
+	bob.wants("/users/alice/x", content)
+	if list, err := filepath.Glob(filepath.Join(filepath.Dir(bob.file("alice", "x")), "*")); err != nil || len(list) != 1 {
+		t.Errorf("beside it are %v, %v", list, err)
+	}
+	carol.files("/users/alice")
+	var d Described
+	if carol.must("GET", "file?path=/users/alice/x", nil, &d); len(d.Version) != 1 || d.Version[0].N != 2 {
+		t.Errorf("carol knows the version %v", d.Version)
+	}
+	if got := dave.files("/users/alice"); len(got) != 0 {
+		t.Errorf("dave sees %v", got)
 	}
 }
 

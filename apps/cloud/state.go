@@ -151,7 +151,7 @@ func (a *App) describe(name string) (*Described, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k == nil || k.Deleted {
+	if k == nil || k.Deleted || k.Older() {
 		return nil, answer.Errorf(answer.NotFound, "%s is not published, or not for you", NameOf(user, path))
 	}
 	t, err := a.local()
@@ -166,7 +166,7 @@ func (a *App) describe(name string) (*Described, error) {
 	})
 	if k.Held == index.All {
 		d.Here = d.Blocks
-	} else if _, have, _, _ := a.fetcher.Serve(blocks.Hash(k.Hash)); have != nil {
+	} else if _, have, _, _ := a.fetcher.Serve(k.Content().Hash); have != nil {
 		d.Here = have.Count()
 	}
 	for _, id := range a.learner.Holders(user, path) {

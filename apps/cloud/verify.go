@@ -18,7 +18,7 @@ func (a *App) saveList(k *index.Known, list blocks.List) error {
 	if blocks.Count(k.Size) < 2 {
 		return nil
 	}
-	return a.host.State.Save(listKey(blocks.Hash(k.Hash)), []byte(list))
+	return a.host.State.Save(listKey(k.Content().Hash), []byte(list))
 }
 
 // keepHere notes that a file with the content of a version stands here already.

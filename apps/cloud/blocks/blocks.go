@@ -1,20 +1,22 @@
 // Package blocks cuts files into blocks, and says of each whether it is the right one.
 //
-//	file -> Sum -> Content (size, hash of the whole, hash of the list) and List (hash of each block)
-//	List -> block n arrives -> Check -> Bitmap.Set(n)
+//	file -> Sum, all cores -> Content (size, hash) and List (hash of each block)
+//	List -> does it fit the Content? -> block n arrives -> Is -> Bitmap.Set(n)
 //
-// A content is known by the hash of the whole, and its blocks by a list, which the hash of the list
-// vouches for. So what is told of a file stays small, however large the file is. Blocks have a fixed
-// size, which follows from the size of the file.
+// A content of one block is known by its SHA-256, and one of several by the SHA-512/256 of its size,
+// the size of its blocks and their list. That is another function, so that no small file can pass
+// for the list of a large one. What is told of a file stays small, however large the file is, and
+// each byte of it is hashed once. Blocks have a fixed size, which follows from the size of the file.
 package blocks
 
 import (
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/subtle"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 )
 
 // Limits.
@@ -28,7 +30,7 @@ const (
 	usual = 2000 // blocks of a file at most, where MaxBlock does not set an end to that
 )
 
-// Hash is a SHA-256.
+// Hash is a SHA-256, or a SHA-512/256.
 type Hash = [HashSize]byte
 
 // Size returns the size of the blocks of a file: the smallest power of two from [MinBlock] to
@@ -54,49 +56,55 @@ func Bounds(size int64, n int) (at, length int64) {
 // Content is what a file contains.
 type Content struct {
 	Size int64
-	Hash Hash // of the whole
-	List Hash // of the list
+	Hash Hash
 }
 
-// Check checks that the content of a file that has one block, or none, does not contradict itself.
+// Check checks that an empty file has the hash of one.
 func (c Content) Check() error {
 	if c.Size == 0 && c.Hash != sha256.Sum256(nil) {
 		return errors.New("the hash of an empty file is another one")
 	}
-	if Count(c.Size) < 2 && c.List != List(c.whole()).Sum() {
-		return errors.New("the hash of a file does not fit that of its only block")
-	}
 	return nil
 }
 
-// whole returns the list of a file that has one block or none.
-func (c Content) whole() []byte {
-	if c.Size == 0 {
-		return nil
-	}
-	return c.Hash[:]
-}
-
-// List holds the hashes of all blocks of a file, one behind the other.
+// List holds the SHA-256 of all blocks of a file, one behind the other.
 type List []byte
 
 // Whole returns the list where the content says all of it, because there is one block or none.
 func (c Content) Whole() (List, bool) {
-	if Count(c.Size) > 1 {
-		return nil, false
+	switch Count(c.Size) {
+	case 0:
+		return nil, true
+	case 1:
+		return c.Hash[:], true
 	}
-	return c.whole(), true
+	return nil, false
 }
 
-// Sum returns the hash that vouches for the list.
-func (l List) Sum() Hash { return sha256.Sum256(l) }
+// Content returns the content of a file of a size that has these blocks.
+func (l List) Content(size int64) Content {
+	c := Content{Size: size}
+	switch len(l) / HashSize {
+	case 0:
+		c.Hash = sha256.Sum256(nil)
+	case 1:
+		copy(c.Hash[:], l)
+	default:
+		h := sha512.New512_256()
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(size)))
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(Size(size))))
+		h.Write(l)
+		h.Sum(c.Hash[:0])
+	}
+	return c
+}
 
 // Fits checks that a list that somebody gave is that of a content.
 func (l List) Fits(c Content) error {
 	if len(l) != Count(c.Size)*HashSize {
 		return fmt.Errorf("a list of %d bytes for %d blocks", len(l), Count(c.Size))
 	}
-	if l.Sum() != c.List {
+	if l.Content(c.Size) != c {
 		return errors.New("the list of blocks is another one")
 	}
 	return nil
@@ -109,14 +117,14 @@ func (l List) Is(n int, sum []byte) bool {
 
 // Summer takes a file in order and makes its content and list. Make it with [NewSummer].
 type Summer struct {
-	size, seen  int64
-	whole, part hash.Hash
-	list        List
+	size, seen int64
+	part       hash.Hash
+	list       List
 }
 
 // NewSummer makes a Summer for a file of a size.
 func NewSummer(size int64) *Summer {
-	return &Summer{size: size, whole: sha256.New(), part: sha256.New()}
+	return &Summer{size: size, part: sha256.New()}
 }
 
 // ErrSize is what a file that has more or less bytes than it should is.
@@ -127,7 +135,6 @@ func (s *Summer) Write(p []byte) (n int, err error) {
 	if s.seen+int64(len(p)) > s.size {
 		return 0, ErrSize
 	}
-	s.whole.Write(p)
 	for block := Size(s.size); n < len(p); {
 		piece := p[n:min(int64(len(p)), int64(n)+block-s.seen%block)]
 		s.part.Write(piece)
@@ -146,16 +153,5 @@ func (s *Summer) End() (Content, List, error) {
 	if s.seen != s.size {
 		return Content{}, nil, ErrSize
 	}
-	c := Content{Size: s.size, List: s.list.Sum()}
-	s.whole.Sum(c.Hash[:0])
-	return c, s.list, nil
-}
-
-// Sum reads a file of a size to its end. A file that is longer or shorter by now is an [ErrSize].
-func Sum(r io.Reader, size int64) (Content, List, error) {
-	s := NewSummer(size)
-	if _, err := io.Copy(s, io.LimitReader(r, size+1)); err != nil {
-		return Content{}, nil, err
-	}
-	return s.End()
+	return s.list.Content(s.size), s.list, nil
 }

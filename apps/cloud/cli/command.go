@@ -61,7 +61,7 @@ func (k *client) list(name, line string) *cli.Command {
 		ArgsUsage: "[PATH]", UsageText: line + " [PATH] [--hash]",
 		Description: apps.Example(line, line+" /users/bob/photos --hash"),
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "hash", Usage: "also show the SHA-256 of each file"},
+			&cli.BoolFlag{Name: "hash", Usage: "also show the hash that the content of each file is known by"},
 			&cli.BoolFlag{Name: "offline", Usage: "do not ask other endpoints first"},
 		},
 		Action: func(x *cli.Context) error {

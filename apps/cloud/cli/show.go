@@ -49,7 +49,7 @@ func (k *client) describe(ctx context.Context, path string) error {
 	}
 	t := &apps.Table{Rows: [][]string{
 		{"Path", d.Path}, {"State", string(d.State)}, {"Size", fmt.Sprintf("%s (%d bytes)", apps.Amount(d.Size), d.Size)},
-		{"Date", unixtime.Text(d.Time)}, {"SHA-256", d.Hash}, {"Published by", d.By}, {"Shared", d.Shared},
+		{"Date", unixtime.Text(d.Time)}, {"Content", d.Hash}, {"Published by", d.By}, {"Shared", d.Shared},
 		{"Holders", strings.Join(d.Holders, " ")}, {"Blocks here", fmt.Sprintf("%d of %d, of %s", d.Here, d.Blocks, apps.Amount(d.Block))},
 	}}
 	for _, c := range d.Version {

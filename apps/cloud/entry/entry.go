@@ -31,8 +31,7 @@ type Entry struct {
 	Size    int64           `json:"size"`              // in bytes
 	Exec    bool            `json:"exec,omitempty"`    // it may be executed
 	Block   int64           `json:"block,omitempty"`   // bytes of a block, see [blocks.Size]
-	Hash    []byte          `json:"hash,omitempty"`    // SHA-256 of the whole
-	List    []byte          `json:"list,omitempty"`    // SHA-256 of the SHA-256 of all blocks
+	Hash    []byte          `json:"content,omitempty"` // see [blocks.Content]
 	Readers Readers         `json:"readers,omitzero"`  // beside the user
 	Deleted bool            `json:"deleted,omitempty"` // there is no file any longer
 }
@@ -43,17 +42,19 @@ func (e *Entry) Name() string { return "/users/" + e.User + "/" + e.Path }
 // May reports whether somebody may read the file.
 func (e *Entry) May(who Reader) bool { return who.User == e.User || e.Readers.May(who) }
 
+// Older reports whether an older ztm signed the entry, which knew contents by another hash.
+func (e *Entry) Older() bool { return !e.Deleted && len(e.Hash) == 0 }
+
 // Content returns which content the file has.
 func (e *Entry) Content() blocks.Content {
 	c := blocks.Content{Size: e.Size}
 	copy(c.Hash[:], e.Hash)
-	copy(c.List[:], e.List)
 	return c
 }
 
 // SetContent makes c the content of the file.
 func (e *Entry) SetContent(c blocks.Content) {
-	e.Size, e.Block, e.Hash, e.List = c.Size, blocks.Size(c.Size), bytes.Clone(c.Hash[:]), bytes.Clone(c.List[:])
+	e.Size, e.Block, e.Hash = c.Size, blocks.Size(c.Size), bytes.Clone(c.Hash[:])
 }
 
 // kind is the kind of statement that an entry is: its context is "ztm cloud entry v1".
@@ -122,7 +123,7 @@ func (e *Entry) check() error {
 
 func (e *Entry) checkContent() error {
 	if e.Deleted {
-		if e.Size != 0 || e.Block != 0 || e.Exec || len(e.Hash)+len(e.List) > 0 {
+		if e.Size != 0 || e.Block != 0 || e.Exec || len(e.Hash) > 0 {
 			return errors.New("the entry of a deleted file has content")
 		}
 		return nil
@@ -133,8 +134,8 @@ func (e *Entry) checkContent() error {
 	if e.Block != blocks.Size(e.Size) {
 		return fmt.Errorf("blocks of %d bytes do not fit a size of %d", e.Block, e.Size)
 	}
-	if len(e.Hash) != blocks.HashSize || len(e.List) != blocks.HashSize {
-		return errors.New("a hash has another length")
+	if len(e.Hash) != blocks.HashSize {
+		return errors.New("the hash has another length")
 	}
 	return e.Content().Check()
 }

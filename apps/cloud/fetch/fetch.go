@@ -4,16 +4,14 @@
 //	                                                ├─> next(link): list, bitmap, rarest block
 //	   link (one flow to each source): ask ... ask <┘      at most so much in flight, over all jobs
 //	        answers, in order -> hash while writing -> right: have it; wrong: this source is left out
-//	blocks, in order, while they come -> hash of the whole -> the caller gives the file its name
+//	all blocks are right -> the caller gives the file its name
 //
 // A source that stalls, lies, or goes away loses only itself. What it owed is asked of others, and so
 // is what a source is late with once another one has nothing else to do.
 package fetch
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"net"
@@ -96,17 +94,16 @@ type Progress struct {
 
 // Steps.
 const (
-	Hashing   = "checking what is here"
-	Waiting   = "waiting for a source"
-	Fetching  = "fetching"
-	Verifying = "verifying"
+	Hashing  = "checking what is here"
+	Waiting  = "waiting for a source"
+	Fetching = "fetching"
 )
 
 // ErrNoSource is that nobody who can be reached has all of the rest.
 var ErrNoSource = errors.New("no source has it any longer")
 
 // Fetch gets a content into its file and returns the list of its blocks. When it returns without an
-// error, the file has the content and nothing else, and its hash was checked. On an error what has
+// error, the file has the content and nothing else: each block was checked. On an error what has
 // come stays in the file.
 func (f *Fetcher) Fetch(ctx context.Context, w Want) (blocks.List, error) {
 	j := f.newJob(w)
@@ -118,19 +115,13 @@ func (f *Fetcher) Fetch(ctx context.Context, w Want) (blocks.List, error) {
 		}
 		j.list = l.list
 	}
-	whole := make(chan error, 1)
-	go func() { whole <- j.whole(ctx) }() // awaited below
-	err := j.recall(ctx)
-	if err == nil {
-		err = f.work(ctx, j)
-	} else {
-		f.end(j, err)
+	if err := j.recall(ctx); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		j.say(Verifying)
-		err = j.File.Truncate(j.Content.Size)
+	if err := f.work(ctx, j); err != nil {
+		return nil, err
 	}
-	if err = cmp.Or(err, <-whole); err != nil {
+	if err := j.File.Truncate(j.Content.Size); err != nil {
 		return nil, err
 	}
 	return j.list, nil
@@ -169,79 +160,41 @@ func (j *job) recall(ctx context.Context) error {
 		return nil
 	}
 	j.say(Hashing)
-	for n := range blocks.Count(j.Content.Size) {
+	return blocks.Each(j.Content.Size, func(n int, buf []byte) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
 		at, length := blocks.Bounds(j.Content.Size, n)
 		switch {
-		case at+length <= j.Left && j.right(j.File, n):
-		case j.Old != nil && at+length <= j.OldSize && j.right(j.Old, n):
-			if _, err := io.Copy(io.NewOffsetWriter(j.File, at), io.NewSectionReader(j.Old, at, length)); err != nil {
-				return err
-			}
-			if !j.right(j.File, n) {
-				continue // it was written to in between
-			}
+		case at+length <= j.Left && j.right(j.File, n, buf):
+		case j.Old != nil && at+length <= j.OldSize && j.right(j.Old, n, buf) && j.right(&copied{ReaderAt: j.Old, to: j.File}, n, buf):
 		default:
-			continue
+			return nil
 		}
 		j.f.mu.Lock()
+		defer j.f.mu.Unlock()
 		j.gotLocked(n, length)
-		j.f.mu.Unlock()
-	}
-	return nil
+		return nil
+	})
 }
 
 // right reports whether a file has the right block n.
-func (j *job) right(r io.ReaderAt, n int) bool {
-	at, length := blocks.Bounds(j.Content.Size, n)
-	h := sha256.New()
-	_, err := io.Copy(h, io.NewSectionReader(r, at, length))
-	return err == nil && j.list.Is(n, h.Sum(nil))
+func (j *job) right(r io.ReaderAt, n int, buf []byte) bool {
+	sum, err := blocks.SumBlock(r, j.Content.Size, n, buf)
+	return err == nil && j.list.Is(n, sum[:])
 }
 
-// whole checks the hash of the whole, where the blocks do not say it already. It follows the blocks
-// while they come. Where they do not all come, the end of the job says why.
-func (j *job) whole(ctx context.Context) error {
-	count := blocks.Count(j.Content.Size)
-	if count < 2 {
-		return nil
-	}
-	sum, buf := sha256.New(), make([]byte, piece)
-	for n := range count {
-		if !j.await(n) {
-			return nil
-		}
-		at, length := blocks.Bounds(j.Content.Size, n)
-		if _, err := io.CopyBuffer(sum, contextReader{ctx, io.NewSectionReader(j.File, at, length)}, buf); err != nil {
-			return err
-		}
-	}
-	if blocks.Hash(sum.Sum(nil)) != j.Content.Hash {
-		return errors.New("its blocks do not make up what was published")
-	}
-	return nil
+// copied writes what is read of a file to the same place of another one: what is hashed is then what
+// was written, whoever changes the file in between.
+type copied struct {
+	io.ReaderAt
+	to io.WriterAt
 }
 
-// await waits for a block. It reports whether the block came before the job ended.
-func (j *job) await(n int) bool {
-	j.f.mu.Lock()
-	defer j.f.mu.Unlock()
-	for !j.have.Has(n) && !j.ended {
-		j.f.wake.Wait()
+func (c *copied) ReadAt(b []byte, at int64) (int, error) {
+	n, err := c.ReaderAt.ReadAt(b, at)
+	if _, failed := c.to.WriteAt(b[:n], at); failed != nil {
+		return 0, failed
 	}
-	return j.have.Has(n)
-}
-
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := context.Cause(c.ctx); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
+	return n, err
 }

@@ -235,24 +235,29 @@ func TestWhatCameBeforeAndWhatTheOldVersionHasIsNotFetchedAgain(t *testing.T) {
 	}
 }
 
-func TestBlocksThatDoNotMakeUpWhatWasPublishedAreNoFile(t *testing.T) {
-	file := bytesOf(5*blocks.MinBlock + 7)
-	for _, from := range []string{"a source", "an earlier attempt", "an old version"} {
-		h := newHolder("a", file)
-		h.c.Hash[0] ^= 1 // signed by a publisher that lies
-		w := Want{Content: h.c, File: temp(t)}
-		switch from {
-		case "an earlier attempt":
-			w.File.WriteAt(file, 0)
-			w.Left = int64(len(file))
-		case "an old version":
-			w.Old, w.OldSize = bytes.NewReader(file), int64(len(file))
-		}
-		if _, err := (&sources{all: []*holder{h}}).fetch(t, w); err == nil || errors.Is(err, ErrNoSource) {
-			t.Errorf("from %s: %v", from, err)
-		}
-		if from != "a source" && len(h.asked) > 0 {
-			t.Errorf("from %s: asked for %v", from, h.asked)
+func TestAListOrABlockThatIsNotWhatWasPublishedIsTakenFromNobody(t *testing.T) {
+	for _, size := range []int{100, 5*blocks.MinBlock + 7} {
+		file := bytesOf(size)
+		for _, from := range []string{"a source", "an earlier attempt", "an old version"} {
+			h := newHolder("a", file)
+			h.c.Hash[0] ^= 1 // signed by a publisher that lies
+			if size > blocks.MinBlock {
+				h.c.Hash = h.list.Content(h.c.Size - 1).Hash // or says another size
+			}
+			w := Want{Content: h.c, File: temp(t)}
+			switch from {
+			case "an earlier attempt":
+				w.File.WriteAt(file, 0)
+				w.Left = int64(len(file))
+			case "an old version":
+				w.Old, w.OldSize = bytes.NewReader(file), int64(len(file))
+			}
+			if _, err := (&sources{all: []*holder{h}}).fetch(t, w); !errors.Is(err, ErrNoSource) {
+				t.Errorf("%d bytes from %s: %v", size, from, err)
+			}
+			if size > blocks.MinBlock && len(h.asked) > 0 {
+				t.Errorf("from %s: asked for %v", from, h.asked)
+			}
 		}
 	}
 }

@@ -133,6 +133,7 @@ type Index struct {
 	epoch  string
 	fresh  bool // there was none in the database
 	most   int  // rows of a user
+	older  int  // files that Load left out; static
 
 	changing sync.Mutex // held through a change, the saving included
 
@@ -205,6 +206,10 @@ func (x *Index) loadRows() error {
 		e, err := entry.Read(r.Doc)
 		if err != nil {
 			return fmt.Errorf("%s: %w", k, err)
+		}
+		if e.Older() {
+			x.older, x.seq = x.older+1, max(x.seq, r.Seq)
+			continue
 		}
 		x.setLocked(e, &r)
 	}
@@ -279,6 +284,11 @@ func (x *Index) sharedLocked(r entry.Readers) *entry.Readers {
 // Fresh reports whether the index began anew when it was loaded. Others may know more of this
 // endpoint's own files than it does itself.
 func (x *Index) Fresh() bool { return x.fresh }
+
+// Older returns how many files the database has entries of in which an older ztm says what they
+// contain, which nobody can fetch by. They count as not published until they are published again:
+// Get still knows their versions and readers.
+func (x *Index) Older() int { return x.older }
 
 // Position returns the epoch of the index and the number of its last change.
 func (x *Index) Position() (epoch string, seq uint64) {

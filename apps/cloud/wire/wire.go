@@ -1,8 +1,8 @@
 // Package wire is how endpoints ask each other for blocks: many requests on one flow, answered in
 // order.
 //
-//	request   op (1 byte)  SHA-256 of the whole (32)  number (4)
-//	answer    status (2)   length (4)                 that many bytes
+//	request   op (1 byte)  hash of the content (32)  number (4)
+//	answer    status (2)   length (4)                that many bytes
 //
 // Numbers are big-endian. A status is one of HTTP: 200, 404 for what is not here and for what the
 // peer may not have, 409 where the file has changed, 500. A request names a content and never a
