@@ -351,12 +351,15 @@ func testWhatFailedElsewhere(t *testing.T) {
 	}
 }
 
-func TestAPathEndsWhereTheDeviceLeavesItsNetwork(t *testing.T) {
+func TestAPathEndsWhereTheDeviceIsInAnotherNetworkAndNotWhereItIsInNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		done, began := make(chan struct{}), time.Now()
 		f.Network.Addresses = func() (direct.Interfaces, error) {
-			if time.Since(began) < time.Minute {
+			switch after := time.Since(began); {
+			case after > 10*time.Second && after < 20*time.Second:
+				return direct.Interfaces{}, nil
+			case after < time.Minute:
 				return at("10.0.0.1/24"), nil
 			}
 			return at("10.9.0.1/24"), nil

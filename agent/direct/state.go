@@ -169,10 +169,10 @@ func (a *Attempts) locateLocked(now time.Time) {
 const lookEvery = 3 * time.Second
 
 // Watch returns when done is closed. It calls gone once when the address that a session begins at is no
-// longer one of this device: it is in another network, and nothing comes any longer. Where there is no
-// session nothing is looked at.
+// longer one of this device, which has others: it is in another network, and nothing comes any longer. One
+// that has none may come back to where it was. Where there is no session nothing is looked at.
 func (d *Direct) Watch(from netip.Addr, done <-chan struct{}, gone func()) {
-	if !d.has(from) {
+	if !d.addresses().Has(from) {
 		<-done
 		return
 	}
@@ -183,7 +183,7 @@ func (d *Direct) Watch(from netip.Addr, done <-chan struct{}, gone func()) {
 		case <-done:
 			return
 		case <-ticker.C:
-			if !d.has(from) {
+			if here := d.addresses(); len(here.Own) > 0 && !here.Has(from) {
 				gone()
 				<-done
 				return
@@ -192,19 +192,15 @@ func (d *Direct) Watch(from netip.Addr, done <-chan struct{}, gone func()) {
 	}
 }
 
-// has reports whether an address is this device's. If that cannot be found out, it is. Many sessions ask at
-// one time.
-func (d *Direct) has(a netip.Addr) bool {
+// addresses are those of this device, none if they cannot be found out. Many sessions ask at one time.
+func (d *Direct) addresses() direct.Interfaces {
 	d.lookMu.Lock()
 	defer d.lookMu.Unlock()
 	if now := time.Now(); now.Sub(d.looked) > lookEvery/2 {
-		here, err := d.Network.Addresses()
-		if err != nil {
-			return true
-		}
-		d.here, d.looked = here, now
+		d.here, _ = d.Network.Addresses()
+		d.looked = now
 	}
-	return d.here.Has(a)
+	return d.here
 }
 
 // stateLocked returns the state of a peer, in place of any other's that is at rest if there are
