@@ -184,6 +184,7 @@ func (l *Links) trouble(h *hub, p place, err error) time.Duration {
 		return 0 // another hub behind the same name
 	case errors.Is(err, tunnel.ErrRejected):
 		why = "it does not accept the certificate of this hub, which was evicted, or a clock is wrong"
+		err = errors.New(why)
 	case errors.Is(err, identity.ErrUntrusted), errors.Is(err, identity.ErrEvicted), errors.Is(err, identity.ErrExpired):
 		why = err.Error()
 	}
