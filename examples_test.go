@@ -60,6 +60,49 @@ func TestTheGuestBookTakesTheFormOfItsPage(t *testing.T) {
 	}
 }
 
+// TestTheStreamsOfThePageEndInEachDirectionByThemselves: what docs/apps.md shows is put together to an app.
+func TestTheStreamsOfThePageEndInEachDirectionByThemselves(t *testing.T) {
+	needsApps(t, "python3")
+	text, err := os.ReadFile("docs/apps.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := "#!/usr/bin/env python3\nimport http.server, os, socket, urllib.parse\n"
+	for block := range strings.SplitSeq(string(text), "```\n") {
+		if strings.HasPrefix(block, "class ") || strings.HasPrefix(block, "def ") {
+			program += block
+		}
+	}
+	program += `
+def ask(self):
+    if self.path != "/ask":
+        return count(self)
+    with stream(self.headers["Ztm-Peer-Id"], "count") as flow:
+        flow.sendall(b"x" * 100000)
+        flow.shutdown(socket.SHUT_WR)
+        text = flow.makefile("rb").read()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(text)
+
+
+count, Handler.do_GET = Handler.do_GET, ask
+Server(("mesh", 0), Handler).serve_forever()
+`
+	w := newWorld(t)
+	w.join("root", "root")
+	dir := w.path("streams")
+	err = errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "main.py"), []byte(program), 0o700),
+		os.WriteFile(filepath.Join(dir, "app.json"), []byte(`{"name": "streams", "version": "1", "exec": {"any": ["main.py"]}}`), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.ztm("root", "app", "install", "--yes", dir)
+	if got := w.ztm("root", "app", "call", "streams", "/ask"); got != "100000 bytes\n" {
+		t.Errorf("the stream says %q", got)
+	}
+}
+
 func TestTheChatOfTheExamplesHasAPageAndSaysWhoSpoke(t *testing.T) {
 	needsApps(t, "python3")
 	w := newWorld(t)
