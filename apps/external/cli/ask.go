@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -54,16 +55,16 @@ func (k *client) call(ctx context.Context, name, method, path string, body io.Re
 	r.URL.Path, r.URL.RawPath, r.URL.RawQuery = u.Path, u.RawPath, u.RawQuery
 	resp, err := pages.RoundTrip(open, r)
 	if err != nil {
-		return err
+		return cmp.Or(ctx.Err(), err) // interrupted, which is no fault of the app
 	}
 	defer resp.Body.Close()
-	out := k.Stdout()
+	out := watched(k.Stdout())
 	if resp.StatusCode >= http.StatusBadRequest {
 		fmt.Fprintf(k.Stderr(), "ztm: the app answers %s\n", apps.Printable(resp.Status))
-		out = k.Stderr()
+		out = watched(k.Stderr())
 	}
 	if _, err := io.Copy(out, resp.Body); err != nil {
-		return err
+		return cmp.Or(ctx.Err(), err)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
 		return &apps.ExitError{Status: 1}
