@@ -87,7 +87,7 @@ func Diff(old, next *policy.Source, now unixtime.Seconds) (Difference, error) {
 		c.Was, c.Until = c.Until, c.Was
 		d.Losses = append(d.Losses, c)
 	}
-	d.Warns = append(warnings(next, after), moved(old, next)...)
+	d.Warns = slices.Concat(warnings(next, after), moved(old, next), bounded(old, next))
 	if old.Direct != next.Direct {
 		d.Warns = append(d.Warns, fmt.Sprintf("direct paths: %s, and %s before", cmp.Or(next.Direct, "auto"), cmp.Or(old.Direct, "auto")))
 	}
@@ -225,6 +225,27 @@ func moved(old, next *policy.Source) (out []string) {
 			out = append(out, fmt.Sprintf("endpoint %s is another device than before: %s", name, is.ID))
 		case !slices.Equal(labels[0], labels[1]):
 			out = append(out, fmt.Sprintf("endpoint %s has the labels %v, and %v before", name, labels[1], labels[0]))
+		}
+	}
+	return out
+}
+
+// bounded lists the groups whose bounds are others than before: who is in them says nothing of that.
+func bounded(old, next *policy.Source) (out []string) {
+	for _, name := range slices.Sorted(maps.Keys(old.Groups)) {
+		was := old.Groups[name]
+		is, known := next.Groups[name]
+		if !known {
+			continue
+		}
+		for _, field := range []struct{ name, was, is string }{
+			{"max", was.Longest().String(), is.Longest().String()},
+			{"notify", fmt.Sprint(was.Notify), fmt.Sprint(is.Notify)},
+			{"visible", cmp.Or(was.Visible, "all"), cmp.Or(is.Visible, "all")},
+		} {
+			if field.was != field.is {
+				out = append(out, fmt.Sprintf("group %s: %s is %s, and %s before", name, field.name, field.is, field.was))
+			}
 		}
 	}
 	return out

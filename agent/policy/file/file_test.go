@@ -261,6 +261,26 @@ func TestADifferenceSaysWhichEndpointsAreMeantOtherwise(t *testing.T) {
 	}
 }
 
+func TestADifferenceSaysWhichGroupsHaveOtherBounds(t *testing.T) {
+	_, old := read(t, six(t))
+	next := old.Clone()
+	next.Groups["breakglass"] = policy.Group{Members: []policy.Member{}}
+	delete(next.Groups, "guests")
+	d, err := Diff(old, next, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(d.Warns, "\n")
+	for _, want := range []string{"group breakglass: max is 0s, and 1h0m0s before", "group breakglass: notify is false, and true before"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("nothing says %q:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "guests") {
+		t.Errorf("of a group that goes it is in the rows who loses it:\n%s", got)
+	}
+}
+
 func TestWhatIsSeldomMeantIsSaid(t *testing.T) {
 	_, s := read(t, strings.Replace(six(t), `who: ["group:ops"]`, `who: ["*"]`, 1))
 	d, err := Diff(&policy.Source{}, s, now)
