@@ -85,7 +85,7 @@ func TestTheAuditLogTellsWhoReachedWhatAndWhoWasRefused(t *testing.T) {
 	if no.User != "root" || no.Reason != audit.Denied || no.Rule == "" || no.Ref == "" || !strings.Contains(errs, no.Ref) {
 		t.Errorf("the refusal: %+v; root was told %q", no, errs)
 	}
-	if out := w.ztm("bob", "audit", "--refused", "--user", "root", "--peer", "ep-root", "--app", "tunnel", "--since", "1h"); !strings.Contains(out, no.Rule) || strings.Contains(out, "tcp/db") {
+	if out := w.ztm("bob", "audit", "--refused", "--user", "root", "--ep", "ep-root", "--app", "tunnel", "--since", "1h"); !strings.Contains(out, no.Rule) || strings.Contains(out, "tcp/db") {
 		t.Errorf("ztm audit --refused prints:\n%s", out)
 	}
 

@@ -208,6 +208,7 @@ func (r runnable) arguments(t *testing.T, prefix string) []string {
 		"cloud share":          {"--add-user", "bob"},
 		"cloud download":       {"--list"},
 		"label":                {"--add", "x"},
+		"group add":            {"--max", "1h"},
 		"apply":                {"--file", file},
 		"policy apply":         {"--file", file},
 		"policy diff":          {"--file", file},

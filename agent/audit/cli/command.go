@@ -26,7 +26,7 @@ func Command(c *console.Console) *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with new lines"},
 			&cli.StringFlag{Name: "user", Usage: "only flows of `USER`"},
-			&cli.StringFlag{Name: "peer", Usage: "only flows of the endpoint `EP`, a name or an ID"},
+			&cli.StringFlag{Name: "peer", Aliases: []string{"ep"}, Usage: "only flows of the endpoint `EP`, a name or an ID"},
 			&cli.StringFlag{Name: "app", Usage: "only flows to `APP`"},
 			&cli.StringFlag{Name: "ref", Usage: "only what was refused with `REF`, which whoever was refused can read out"},
 			&cli.StringFlag{Name: "since", Usage: "only lines of the last `TIME`, such as 2h, or since 2026-11-28T10:00:00Z"},
@@ -109,6 +109,11 @@ func change(s *sink.Settings, x *cli.Context) error {
 			*to = v == "on"
 		case x.IsSet(name):
 			return apps.Usagef("--%s %q: want on or off", name, v)
+		}
+	}
+	for _, name := range []string{"file-size", "file-count"} {
+		if x.IsSet(name) && x.Int(name) < 1 {
+			return apps.Usagef("option --%s: want 1 at least", name)
 		}
 	}
 	if x.IsSet("file-size") {

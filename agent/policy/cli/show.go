@@ -37,6 +37,9 @@ func (p commands) add(ctx context.Context, group string, users []string, until s
 	if group == "" {
 		return apps.Usagef("missing GROUP")
 	}
+	if len(users) == 0 && longest == nil {
+		return apps.Usagef("missing USER, or --max for a group without members")
+	}
 	in := api.GroupChange{Add: users, Reason: reason}
 	if longest != nil {
 		in.Max = new(apps.Duration(*longest))
