@@ -120,6 +120,17 @@ func (w *world) running(agent string, args ...string) <-chan error {
 	return done
 }
 
+func TestADeviceIsToldWhatThePermitOfAHubIsFor(t *testing.T) {
+	w := newWorld(t)
+	w.join("root", "root")
+	w.startAgent("bob")
+	w.write("hub.pub", w.ztm("bob", "identity"))
+	w.ztm("root", "invite", "--hub", "--identity", w.path("hub.pub"), "--name", "hub.test:1", "--permit", w.path("hub.json"))
+	if _, errs, status := w.try("bob", "join", "demo", "--as", "ep-bob", "--permit", w.path("hub.json")); status != 1 || !strings.Contains(errs, "ztm run hub") {
+		t.Errorf("status %d: %s", status, errs)
+	}
+}
+
 func TestADeviceWaitsUntilItIsApproved(t *testing.T) {
 	w := newWorld(t)
 	stop := w.join("root", "root")

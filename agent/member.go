@@ -53,6 +53,8 @@ func (a *Agent) admit(ctx context.Context, mesh string, in api.Join) (row author
 	case p.Token != nil:
 		row.Ephemeral = p.Token.Ephemeral()
 		row.Certificate, err = a.redeemToken(ctx, p, in)
+	case p.Hub != nil:
+		err = errors.New("the permit is for another hub of the mesh, not for an endpoint: give it to ztm run hub --permit FILE")
 	default:
 		err = errors.New("the permit holds neither a certificate nor a token")
 	}
