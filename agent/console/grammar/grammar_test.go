@@ -75,6 +75,7 @@ func program() *Command {
 			}},
 			{Name: "ls", Usage: "list files", Args: "[PATH]", Runs: true, Options: []Option{
 				{Name: "hash", Aliases: []string{"h"}, Kind: Bool, Usage: "show hashes"}, {Name: "secret", Kind: Bool, Hidden: true},
+				{Name: "deep", Aliases: []string{"d"}, Kind: Bool, Usage: "go down"},
 			}},
 			{Name: "completion", Usage: "completion", Args: "bash|zsh", Runs: true},
 			{Name: "serve", Usage: "serve", Runs: true, Options: []Option{{Name: "data", Aliases: []string{"d"}, Kind: One, Value: "DIR"}}},
@@ -337,7 +338,7 @@ func TestComplete(t *testing.T) {
 		{"-o j", "json"},
 		{"--output=j", "--output=json"},
 		{"completion ", "bash zsh"},
-		{"ls --", "--hash " + common},
+		{"ls --", "--hash --deep " + common},
 		{"get ep x -", "--data --output --help"},
 		{"nonsense ", ""},
 		{"join --help ", ""},

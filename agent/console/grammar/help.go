@@ -36,14 +36,25 @@ func Help(w io.Writer, path []*Command) error {
 	section(&b, "Commands", commandRows(c))
 	section(&b, "Options", optionRows(c.Options))
 	if len(path) > 1 {
-		common := slices.DeleteFunc(slices.Clone(path[0].Options), func(o Option) bool { return c.option(o.Name) != nil })
-		section(&b, "Common options", optionRows(common))
+		section(&b, "Common options", optionRows(left(path[0].Options, c)))
 	}
 	if len(c.Commands) > 0 {
 		fmt.Fprintf(&b, "\nMore about a command: %s COMMAND --help\n", words(path))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// left is what a command leaves of the common options: a word that means one of its own means that alone.
+func left(common []Option, c *Command) (rest []Option) {
+	for _, o := range common {
+		if c.option(o.Name) != nil {
+			continue
+		}
+		o.Aliases = slices.DeleteFunc(slices.Clone(o.Aliases), func(alias string) bool { return c.option(alias) != nil })
+		rest = append(rest, o)
+	}
+	return rest
 }
 
 // usage is the command as it is typed: "ztm join MESH --as NAME --permit FILE".
