@@ -63,7 +63,11 @@ func find() (Means, error) {
 		if err == nil {
 			return m, nil
 		}
-		why = errors.Join(why, fmt.Errorf("%v: %w", m, err))
+		if tried := fmt.Errorf("%v: %w", m, err); why == nil {
+			why = tried
+		} else {
+			why = fmt.Errorf("%w; %w", why, tried) // in one line: tables show it
+		}
 	}
 	if why == nil {
 		why = errors.New("the kernel has neither namespaces that this account may use nor a Landlock that holds it")
