@@ -19,7 +19,8 @@ const rsync = "rsync"
 
 // files measures the cloud beside rsync over SSH and syncthing: one large file, the same with one byte changed, and ten thousand small ones.
 //
-//	exit: ztm cloud upload -> entrance: ztm cloud download        what is timed is the download: complete, checked, on the disk
+//	exit: ztm cloud upload -> entrance: ztm cloud download        what is timed is the download: complete, checked, on the disk;
+//	                                                              in a row of its own the upload: copied in and published
 //	rsync -a source/ target/ over ssh -> sshd on this machine
 func (r *run) files(ctx context.Context, _ []*path) error {
 	p, err := r.ztmPath(ctx, ztm, r.ztm, line{})
@@ -66,7 +67,9 @@ func (r *run) files(ctx context.Context, _ []*path) error {
 		if strings.HasPrefix(c.name, "one") && c.name != oneChanged {
 			of, rounds = append([]*way{tunnelWay(ctx, p), r.tunnelFileWay(ctx, p)}, ways...), r.rounds
 		}
-		r.add("files: "+c.name, "ms", c.goal, times(of, dir, rounds))
+		copied, prepared := times(of, dir, rounds)
+		r.add("files: "+c.name, "ms", c.goal, copied)
+		r.add("files: "+c.name+", published before", "ms", "", prepared)
 		if c.name == tenThousand {
 			r.add("files: RSS with these, both ends", "MB", "", atRest(p, synced.path))
 		}
@@ -99,41 +102,46 @@ type way struct {
 	again   func(dir string) error // takes the copy away, not timed; nil: it stays, and there is one round
 }
 
-// times measures the ways in turns: the files are there afterwards. What has one round has the last, as it may be busy for longer than
-// it seems.
-func times(ways []*way, dir string, rounds int) figures {
-	out := newFigures()
+// times measures the ways in turns, and what was prepared for them: the files are there afterwards. What has one round has the last, as
+// it may be busy for longer than it seems.
+func times(ways []*way, dir string, rounds int) (out, prepared figures) {
+	out, prepared = newFigures(), newFigures()
 	for round := range rounds {
 		for _, w := range ways {
 			if out.has(w.path) || w.again == nil && round < rounds-1 {
 				continue
 			}
-			took, err := w.time(dir, round > 0 && w.again != nil)
+			before, took, err := w.time(dir, round > 0 && w.again != nil)
 			if err != nil {
 				out.fail(w.path, err)
 				continue
 			}
 			out.keep(w.path, milliseconds(took))
+			if w.prepare != nil {
+				prepared.keep(w.path, milliseconds(before))
+			}
 		}
 	}
-	return out
+	return out, prepared
 }
 
-// time measures a way once.
-func (w *way) time(dir string, again bool) (time.Duration, error) {
+// time measures a way once, and what was prepared for it.
+func (w *way) time(dir string, again bool) (prepared, took time.Duration, err error) {
 	if again {
 		if err := w.again(dir); err != nil {
-			return 0, err
-		}
-	}
-	if w.prepare != nil {
-		if err := w.prepare(dir); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	began := time.Now()
-	err := w.copy(dir)
-	return time.Since(began), err
+	if w.prepare != nil {
+		if err := w.prepare(dir); err != nil {
+			return 0, 0, err
+		}
+	}
+	prepared = time.Since(began)
+	began = time.Now()
+	err = w.copy(dir)
+	return prepared, time.Since(began), err
 }
 
 // erase takes away what was downloaded.
