@@ -371,6 +371,7 @@ type batch struct {
 	values map[string]any // for the database
 	rows   map[string]change
 	gone   map[string]*Row // by key: deletions that are forgotten
+	more   map[string]int  // files of each user that there will be more than there are
 	certs  map[identity.ID][]byte
 	seq    uint64
 }
@@ -382,15 +383,25 @@ type change struct {
 
 func (x *Index) begin() *batch {
 	_, seq := x.Position()
-	return &batch{x: x, values: map[string]any{}, rows: map[string]change{}, gone: map[string]*Row{}, certs: map[identity.ID][]byte{}, seq: seq}
+	return &batch{x: x, values: map[string]any{}, rows: map[string]change{}, gone: map[string]*Row{}, more: map[string]int{}, certs: map[identity.ID][]byte{}, seq: seq}
 }
 
 func (b *batch) set(e *entry.Entry, r *record) {
 	b.seq++
 	r.Seq = b.seq
 	k := key(e.User, e.Path)
+	if _, again := b.rows[k]; !again && (b.gone[k] != nil || !b.x.has(k)) {
+		b.more[e.User]++
+	}
 	b.values[k], b.rows[k] = r, change{e, r}
 	delete(b.gone, k)
+}
+
+// has reports whether there is a row of a key.
+func (x *Index) has(key string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.rows[key[len(prefix):]] != nil
 }
 
 // get returns a file as the batch has it, or else the database.

@@ -17,9 +17,10 @@ const deletedFor = 30 * 24 * time.Hour
 
 // room makes room for one more file of a user, or refuses it.
 func (b *batch) room(user string) error {
-	if b.count(user) >= b.x.most {
-		b.forget(user, time.Now().Add(-deletedFor))
+	if b.count(user) < b.x.most {
+		return nil
 	}
+	b.forget(user, time.Now().Add(-deletedFor))
 	if b.count(user) >= b.x.most {
 		return answer.Errorf(answer.Limit, "user %s has %d files here, with those that were deleted in the last thirty days, which is the limit", user, b.x.most)
 	}
@@ -30,18 +31,7 @@ func (b *batch) room(user string) error {
 func (b *batch) count(user string) int {
 	b.x.mu.Lock()
 	defer b.x.mu.Unlock()
-	n := b.x.users[user]
-	for k := range b.rows {
-		if rest, ok := strings.CutPrefix(k, prefix+user+"/"); ok && b.x.rows[user+"/"+rest] == nil {
-			n++
-		}
-	}
-	for _, row := range b.gone {
-		if row.User == user {
-			n--
-		}
-	}
-	return n
+	return b.x.users[user] + b.more[user]
 }
 
 // forget forgets the oldest deletions of a user from before some time. Of a file that was here, and may be
@@ -51,6 +41,7 @@ func (b *batch) forget(user string, before time.Time) {
 	for _, row := range old[:min(len(old), b.x.most/10+1)] {
 		k := key(user, row.Path)
 		b.values[k], b.gone[k] = nil, row
+		b.more[user]--
 	}
 }
 

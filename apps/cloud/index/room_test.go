@@ -80,3 +80,17 @@ func TestADeletionIsKnownForThirtyDaysAndWhereTheFileIsForGood(t *testing.T) {
 		t.Errorf("published are %v", got)
 	}
 }
+
+func TestFilesThatComeTogetherCountEachOnce(t *testing.T) {
+	var n appstest.Net
+	m := newIndex(t, &n, "laptop", "alice")
+	m.most = 3
+	m.publish(version("a", "1"), version("b", "1"), version("a", "2"), version("c", "1"), version("b", "2"))
+	if err := m.Publish(m.self, []Published{version("a", "3"), version("d", "1")}); err == nil {
+		t.Error("there are more files than there may be")
+	}
+	m.most = 5
+	if err := m.Publish(m.self, []Published{version("d", "1"), version("a", "3"), version("e", "1"), version("f", "1")}); err == nil {
+		t.Error("there are more files than there may be, of those that came together")
+	}
+}
