@@ -52,6 +52,7 @@ type known struct {
 	offer string // when it was asked last
 	epoch string
 	next  uint64
+	seen  time.Time // when it was online last; guarded by mu of the Learner
 
 	asking sync.Mutex // held while it is asked
 }
@@ -101,6 +102,7 @@ func (l *Learner) Refresh(ctx context.Context, user string) error {
 	if err != nil {
 		return err
 	}
+	l.saw(list)
 	errs := make([]error, len(list))
 	var asked sync.WaitGroup
 	places := make(chan struct{}, asking)
@@ -117,6 +119,22 @@ func (l *Learner) Refresh(ctx context.Context, user string) error {
 	return errors.Join(errs...)
 }
 
+// forgetAfter is how long is known what an endpoint told that does not come back: in a mesh of endpoints
+// that live for a minute there are many. One that comes back later tells everything again.
+const forgetAfter = 24 * time.Hour
+
+// saw notes that endpoints are online.
+func (l *Learner) saw(list []apps.Endpoint) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range list {
+		if k := l.peers[e.ID]; k != nil {
+			k.seen = time.Now()
+		}
+	}
+}
+
+// peer returns what is known of a peer that is online, and makes room for it if it is new.
 func (l *Learner) peer(id identity.ID) *known {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,8 +143,20 @@ func (l *Learner) peer(id identity.ID) *known {
 		k = &known{}
 		l.peers[id] = k
 		l.Index.Forget(&l.holders, id)
+		l.sweepLocked()
 	}
+	k.seen = time.Now()
 	return k
+}
+
+// sweepLocked forgets the endpoints that do not come back.
+func (l *Learner) sweepLocked() {
+	for id, k := range l.peers {
+		if !k.seen.IsZero() && time.Since(k.seen) > forgetAfter {
+			delete(l.peers, id)
+			l.Index.Forget(&l.holders, id)
+		}
+	}
 }
 
 // Pull asks a peer for what is new, unless its number is the one that it offered last time and it

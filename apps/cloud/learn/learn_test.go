@@ -7,11 +7,16 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"ztm/apps"
 	"ztm/apps/appstest"
+	"ztm/apps/cloud/blocks"
+	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
 	"ztm/tunnel/identity"
 )
@@ -76,5 +81,31 @@ func TestAnAnswerWithoutEndIsCut(t *testing.T) {
 	_, err := l.ask(t.Context(), eve, &known{}) // without the time that Pull gives it, which cuts it as well
 	if got := told.Load(); err == nil || got > index.MaxBytes+4*index.MaxPage {
 		t.Errorf("%d bytes were taken, %v", got, err)
+	}
+}
+
+func TestAnEndpointThatDoesNotComeBackIsForgotten(t *testing.T) {
+	l, _ := newLearner(t, nil)
+	file := entry.Entry{Path: "file", Time: 1}
+	c, _, _ := blocks.Sum(strings.NewReader("x"), 1)
+	file.SetContent(c)
+	if err := l.Index.Publish(entry.Author{ID: l.Mesh.Self().ID, User: "bob"}, []index.Published{{Entry: file}}); err != nil {
+		t.Fatal(err)
+	}
+	file.User = "bob"
+	for i := range 10 {
+		id := identity.ID(fmt.Sprint("pod-", i))
+		l.peer(id)
+		l.Index.Told(&l.holders, id, &file, index.All)
+		if got := l.Holders("bob", "file"); !slices.Contains(got, id) {
+			t.Fatalf("%s told that it has the file, and %v have it", id, got)
+		}
+		for _, k := range l.peers {
+			k.seen = time.Now().Add(-forgetAfter - time.Minute)
+		}
+		l.saw([]apps.Endpoint{{ID: "pod-3"}}) // which is online all the time
+	}
+	if got := l.Holders("bob", "file"); len(l.peers) != 2 || !slices.Equal(got, []identity.ID{"pod-3", "pod-9"}) {
+		t.Errorf("%d endpoints are known, and %v have the file", len(l.peers), got)
 	}
 }

@@ -4,6 +4,7 @@ package news
 
 import (
 	"context"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -112,6 +113,7 @@ func (n *News) tell(ctx context.Context) {
 		n.Again()
 		return
 	}
+	n.forget(list)
 	_, now := n.Index.Position()
 	var all sync.WaitGroup
 	places := make(chan struct{}, telling)
@@ -151,6 +153,17 @@ func (n *News) news(e apps.Endpoint, now uint64) bool {
 		before.seq = 0
 	}
 	return n.Index.News(who, before.seq)
+}
+
+// forget forgets what was told to endpoints that are not online: they are told again when they are back.
+func (n *News) forget(online []apps.Endpoint) {
+	is := map[identity.ID]bool{}
+	for _, e := range online {
+		is[e.ID] = true
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.DeleteFunc(n.told, func(id identity.ID, _ told) bool { return !is[id] })
 }
 
 // tellTime is how long a peer may take to hear that there is news.

@@ -1,7 +1,10 @@
 package news
 
 import (
+	"context"
+	"maps"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +12,7 @@ import (
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/index"
+	"ztm/tunnel/identity"
 	"ztm/tunnel/unixtime"
 )
 
@@ -41,4 +45,32 @@ func TestTheHubIsOfferedANumberOnceInAWhile(t *testing.T) {
 	if n.offer(&last); len(offers) != 2 || offers[1] == offers[0] || n.offer(&last) != nil {
 		t.Errorf("after a while: %q", offers)
 	}
+}
+
+func TestWhatWasToldToAnEndpointIsForgottenWhenItHasGone(t *testing.T) {
+	n, online := newNews(t)
+	for _, id := range []identity.ID{"pod-1", "pod-2", "pod-3"} {
+		*online = []apps.Endpoint{{ID: "laptop", User: "alice"}, {ID: id, User: "alice"}}
+		n.tell(t.Context())
+	}
+	if _, known := n.told["laptop"]; !known || len(n.told) != 2 {
+		t.Errorf("it is known what was told to %v", slices.Sorted(maps.Keys(n.told)))
+	}
+}
+
+// newNews returns a News of a user without files, and a list of those that are online.
+func newNews(t *testing.T) (*News, *[]apps.Endpoint) {
+	t.Helper()
+	var net appstest.Net
+	var host apps.Host
+	net.Join("a", "alice").New("cloud", func(h apps.Host) apps.App { host = h; return nil })
+	x, err := index.Load(host.State, host.Notary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var online []apps.Endpoint
+	return New(Config{Index: x, Host: host,
+		Others: func(context.Context) ([]apps.Endpoint, error) { return online, nil },
+		Reader: func(p apps.Peer) entry.Reader { return entry.Reader{User: p.User} },
+	}), &online
 }
