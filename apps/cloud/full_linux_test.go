@@ -18,7 +18,7 @@ func TestOnAFullDiskTheErrorNamesTheFileAndTheRoom(t *testing.T) {
 	var n appstest.Net
 	alice, bob := newPlace(t, &n, "a", "alice"), newPlace(t, &n, "b", "bob")
 	disk := t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=70m"); err != nil {
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=20m"); err != nil {
 		t.Skip("cannot mount: ", err)
 	}
 	defer unix.Unmount(disk, unix.MNT_DETACH)

@@ -22,3 +22,11 @@ func TestTheFlashOfARouterIsKnownByItsFileSystem(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsKeptFreeLeavesRoomOnTheFlashOfARouter(t *testing.T) {
+	for size, want := range map[uint64]uint64{0: 0, 8_000_000: 1_000_000, 100_000_000_000: 64_000_000} {
+		if got := reserve(size); got != want {
+			t.Errorf("of %d bytes %d are kept free, want %d", size, got, want)
+		}
+	}
+}

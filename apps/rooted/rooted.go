@@ -308,8 +308,12 @@ func (d *Dir) Sync() error {
 	return f.Sync()
 }
 
-// reserve is what is left free on a disk, in bytes.
-const reserve = 64_000_000
+// reserve is what is left free on a file system of a size, in bytes: on that of a router, which may
+// have 8 MB, not all of it.
+func reserve(size uint64) uint64 {
+	const most, part = 64_000_000, 8
+	return min(most, size/part)
+}
 
 // Free returns how many bytes may be written to the file system of d; false says that it is not
 // known.
@@ -319,8 +323,8 @@ func (d *Dir) Free() (uint64, bool) {
 		return 0, false
 	}
 	defer f.Close()
-	n, ok := free(f.Fd())
-	return n - min(n, reserve), ok
+	n, size, ok := free(f.Fd())
+	return n - min(n, reserve(size)), ok
 }
 
 // Foreign reports whether a file is another account's under one more name, a hard link: that account

@@ -3,4 +3,4 @@
 package rooted
 
 // free does not know.
-func free(uintptr) (uint64, bool) { return 0, false }
+func free(uintptr) (left, size uint64, known bool) { return 0, 0, false }

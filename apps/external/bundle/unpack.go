@@ -83,7 +83,7 @@ func fill(app *rooted.Dir, temp rooted.Name, b *Bundle, s Signed, from Source) e
 	}
 	defer d.Close()
 	if free, known := d.Free(); known && uint64(b.Bytes()) > free {
-		return fmt.Errorf("the app has %d MB, and the disk has room for %d MB", b.Bytes()/1e6, free/1e6)
+		return fmt.Errorf("the app has %d kB, and the disk has room for %d kB beside what is kept free", (b.Bytes()+999)/1000, free/1000)
 	}
 	body, err := json.Marshal(s)
 	if err != nil {
