@@ -341,6 +341,12 @@ func TestAProgramKnowsItselfAndWhereElseItIs(t *testing.T) {
 	if status, _ := appstest.Ask(t, "PUT", base+"/v1/offers", `["../tunnel"]`); status != 400 {
 		t.Errorf("an offer that is none: %d", status)
 	}
+	for _, asked := range [][2]string{{"GET", "/v1/nothing"}, {"POST", "/v1/self"}} {
+		var e answer.Error
+		if status, text := appstest.Ask(t, asked[0], base+asked[1], ""); status != 404 || json.Unmarshal([]byte(text), &e) != nil || e.Message == "" {
+			t.Errorf("%v: %d %q", asked, status, text)
+		}
+	}
 }
 
 func TestAProgramInALoopChangesWhatItOffersAFewTimes(t *testing.T) {

@@ -110,6 +110,9 @@ func Out(c Config) http.Handler {
 	for _, pattern := range []string{"/v1/files/", "/v1/readers/", "GET /v1/watch"} {
 		mux.HandleFunc(pattern, o.files)
 	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		answer.Fail(w, o.Log, answer.Errorf(answer.NotFound, "there is no %.20q %.100q", r.Method, r.URL.Path))
+	})
 	return mux
 }
 
