@@ -79,14 +79,6 @@ func Targets() []Target {
 // File returns the target's name as a part of a file name: "linux-mipsle".
 func (t Target) File() string { return strings.ReplaceAll(t.Name, "/", "-") }
 
-// Program returns the name of the program.
-func (t Target) Program() string {
-	if t.OS == "windows" {
-		return "ztm.exe"
-	}
-	return "ztm"
-}
-
 // Tags returns the build tags.
 func (t Target) Tags() string {
 	// The parser's generator of manuals and its own suggestions are never used, nor HTTP/2 of net/http: ours is tunnel/h2.

@@ -64,7 +64,7 @@ func (h Host) start(role *cli.Command) *cli.Command {
 			if err != nil {
 				return err
 			}
-			s, err := h.spec(x, sys, role)
+			s, err := h.spec(x, role)
 			if err != nil {
 				return err
 			}
@@ -97,7 +97,7 @@ func (h Host) stop(role *cli.Command) *cli.Command {
 			if err := h.allowed(x, sys, "stop", role.Name); err != nil {
 				return err
 			}
-			s, err := h.spec(x, sys, &cli.Command{Name: role.Name})
+			s, err := h.spec(x, &cli.Command{Name: role.Name})
 			if err != nil {
 				return err
 			}
@@ -116,7 +116,7 @@ func (h Host) status(role *cli.Command) *cli.Command {
 		Flags:       common(),
 		Action: func(x *cli.Context) error {
 			sys, none := h.system(x)
-			s, err := h.spec(x, sys, &cli.Command{Name: role.Name})
+			s, err := h.spec(x, &cli.Command{Name: role.Name})
 			if err != nil {
 				return err
 			}
@@ -224,7 +224,7 @@ func forRoot(sys System, verb, role string) error {
 }
 
 // spec returns the service that the command line describes.
-func (h Host) spec(x *cli.Context, sys System, role *cli.Command) (Spec, error) {
+func (h Host) spec(x *cli.Context, role *cli.Command) (Spec, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return Spec{}, err

@@ -48,7 +48,7 @@ func New(w io.Writer) *Bar {
 func (b *Bar) Show(s State, now time.Time) {
 	b.measure(s, now)
 	if b.live {
-		b.write(b.line(s, now))
+		b.write(b.line(s))
 	}
 }
 
@@ -104,7 +104,7 @@ func (b *Bar) Rate(now time.Time) float64 {
 
 const barWidth = 20
 
-func (b *Bar) line(s State, now time.Time) string {
+func (b *Bar) line(s State) string {
 	share := 0.0
 	if s.Total > 0 {
 		share = min(1, float64(s.Done)/float64(s.Total))

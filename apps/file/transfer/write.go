@@ -172,7 +172,8 @@ func (w *writing) take(k kind, p []byte) (over bool, err error) {
 	w.meter.Step.Store(Copying)
 	switch {
 	case k == kindFailed:
-		return true, w.failed(string(p))
+		w.failed(string(p))
+		return true, nil
 	case w.waits && k != kindFrom:
 		return false, fmt.Errorf("%w: content of %v before where it begins", errProtocol, w.name)
 	case k == kindFrom:
@@ -190,13 +191,12 @@ func (w *writing) take(k kind, p []byte) (over bool, err error) {
 }
 
 // failed notes that the sender could not read it to its end.
-func (w *writing) failed(why string) error {
+func (w *writing) failed(why string) {
 	w.waits = false
 	if !w.dropped {
 		w.report.add(&w.report.Failures, w.path, text(why))
 	}
 	w.keep()
-	return nil
 }
 
 // begin goes to where the content goes on.
@@ -209,7 +209,8 @@ func (w *writing) begin(from int64) (over bool, err error) {
 		return from == w.Size, nil
 	}
 	if w.there != nil && from == w.Size && w.Size > 0 {
-		return true, w.same()
+		w.same()
+		return true, nil
 	}
 	if w.there != nil && from != 0 {
 		return false, fmt.Errorf("%w: %v begins at %d", errProtocol, w.name, from)
@@ -238,17 +239,16 @@ func (w *writing) begin(from int64) (over bool, err error) {
 }
 
 // same ends a file whose content was here already.
-func (w *writing) same() error {
+func (w *writing) same() {
 	w.out.Discard()
 	w.out = nil
 	w.closeThere()
 	if err := w.dir.SetAttributes(w.name, fs.FileMode(w.Mode), w.changed()); err != nil {
 		w.report.add(&w.report.Failures, w.path, Reason(err))
-		return nil
+		return
 	}
 	w.report.Same++
 	w.complete()
-	return nil
 }
 
 func (w *writing) complete() {
