@@ -78,6 +78,10 @@ func (a *App) fetchFile(ctx context.Context, row index.Row, online map[identity.
 	if err != nil || there {
 		return "", err
 	}
+	if known.IsDir() {
+		came()
+		return a.makeDir(t, known, edited)
+	}
 	if w.Sources = a.sources(row, online); len(w.Sources) == 0 {
 		return "", answer.Errorf(answer.Unavailable, "no endpoint that is online has %s", row.Name())
 	}
@@ -159,6 +163,10 @@ func (a *App) diskFull(t *tree.Tree, row index.Row, err error) error {
 // here looks at what stands where a file belongs. there: it has the content already, and the index
 // says so now. edited: it is somebody's work, and no version that was ever published.
 func (a *App) here(t *tree.Tree, k *index.Known) (edited, there bool, err error) {
+	if k.IsDir() {
+		return a.dirHere(t, k)
+	}
+	clearDir(t, k)
 	info, err := t.Stat(k.User, k.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, false, nil
@@ -188,7 +196,7 @@ func (a *App) here(t *tree.Tree, k *index.Known) (edited, there bool, err error)
 
 // ours reports whether a file looks as it did when it was last written or published here.
 func ours(k *index.Known, info fs.FileInfo) bool {
-	return k.Local != nil && k.Local.Size == info.Size() && k.Local.Changed == info.ModTime().UnixNano()
+	return k.Local != nil && wasDir(k) == info.IsDir() && (info.IsDir() || k.Local.Size == info.Size() && k.Local.Changed == info.ModTime().UnixNano())
 }
 
 // fill fetches the content of a file into its temporary file.
@@ -215,7 +223,7 @@ func (a *App) fill(ctx context.Context, t *tree.Tree, p *tree.Pending, k *index.
 }
 
 // executable reports whether a file can be executed, as far as files are published so.
-func executable(info fs.FileInfo) bool { return info.Mode()&0o100 != 0 }
+func executable(info fs.FileInfo) bool { return !info.IsDir() && info.Mode()&0o100 != 0 }
 
 // mayExec reports whether a version is to be executable here: it was published so, and that is allowed,
 // or it is so already and the user's own.

@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 
 	"ztm/apps/cloud/entry"
@@ -50,12 +49,12 @@ func (a mirrored) Known(user, path string) (list []mirror.Published, err error) 
 func publishedOf(k *index.Known) mirror.Published {
 	p := mirror.Published{Path: k.Path, Deleted: k.Deleted, Order: mirror.Unknown}
 	if !k.Deleted {
-		p.Shared = mirror.Content(hex.EncodeToString(k.Hash))
+		p.Shared = contentOf(k.Hash)
 	}
 	if k.Local == nil {
 		return p
 	}
-	p.Local, p.Size, p.Changed, p.Last = true, k.Local.Size, k.Local.Changed, mirror.Content(hex.EncodeToString(k.Local.Hash))
+	p.Local, p.Size, p.Changed, p.Last = true, k.Local.Size, k.Local.Changed, contentOf(k.Local.Hash)
 	p.Exec, p.WasExec = k.Exec, k.Local.Exec
 	switch entry.Compare(k.Local.Vector, k.Vector) {
 	case entry.Equal:
@@ -79,7 +78,7 @@ func (a mirrored) Sum(user, path string) (mirror.Content, int64, error) {
 	if err != nil {
 		return "", 0, err
 	}
-	return mirror.Content(hex.EncodeToString(c.Hash[:])), info.ModTime().UnixNano(), nil
+	return contentOf(c.Hash[:]), localOf(info, c).Changed, nil
 }
 
 func (a mirrored) Publish(ctx context.Context, paths []string) error {
@@ -152,6 +151,9 @@ func (a mirrored) Discard(user, path string) error {
 		return err // published again meanwhile
 	}
 	t, err := a.local()
+	if err == nil && wasDir(k) {
+		return a.discardDir(t, k)
+	}
 	if err == nil {
 		err = t.Trash(user, path, a.now())
 	}

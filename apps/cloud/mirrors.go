@@ -137,11 +137,11 @@ func (a *App) mirrorOf(r index.Row, does func(*mirroring) bool) *mirroring {
 	}
 	for _, m := range a.eachMirror() {
 		rel, below := strings.CutPrefix(r.Name(), m.name+"/")
-		if !below || !does(m) || m.Leave.Leaves(rel, false) {
+		if !below || !does(m) || m.Leave.Leaves(rel, false) || r.IsDir() && m.Leave.Leaves(rel, true) {
 			continue
 		}
 		if t, err := a.local(); err == nil {
-			if _, err := t.Stat(r.User, r.Path); err == nil {
+			if _, err := look(t, r); err == nil {
 				return m
 			}
 		}
@@ -281,7 +281,7 @@ func (a *App) mayMirror(t *tree.Tree) error {
 func (a *App) forgetMissing(t *tree.Tree, user, path string) (err error) {
 	var list []index.Here
 	a.each(user, path, func(r index.Row) {
-		if _, serr := t.Stat(r.User, r.Path); !errors.Is(serr, fs.ErrNotExist) || err != nil {
+		if _, serr := look(t, r); !errors.Is(serr, fs.ErrNotExist) || err != nil {
 			return
 		}
 		var k *index.Known

@@ -172,6 +172,9 @@ func (a *App) version(known *index.Known, path string, c blocks.Content, list bl
 }
 
 func localOf(info fs.FileInfo, c blocks.Content) *index.Local {
+	if info.IsDir() {
+		return &index.Local{Hash: slices.Clone(c.Hash[:])} // its size and time are those of what is in it
+	}
 	return &index.Local{Size: info.Size(), Changed: info.ModTime().UnixNano(), Hash: slices.Clone(c.Hash[:]), Exec: executable(info)}
 }
 

@@ -30,7 +30,9 @@ type File struct {
 	Sources int         `json:"sources"` // endpoints that hold it, this one among them
 	Shared  string      `json:"shared,omitempty"`
 	Hash    string      `json:"hash,omitempty"`
-	Error   string      `json:"error,omitempty"`
+
+	Directory bool   `json:"directory,omitempty"` // there is nothing to fetch of it
+	Error     string `json:"error,omitempty"`
 }
 
 // Files lists what is published, and what is here, at or below a path.
@@ -90,7 +92,9 @@ func (a *App) file(t *tree.Tree, r index.Row) File {
 	if r.Held == index.All {
 		f.Sources++
 	}
-	f.State, f.Error = a.state(t, r)
+	if f.State, f.Error = a.state(t, r); r.IsDir() {
+		f.Directory, f.Hash = true, ""
+	}
 	return f
 }
 
@@ -99,7 +103,7 @@ func (a *App) file(t *tree.Tree, r index.Row) File {
 func (a *App) state(t *tree.Tree, r index.Row) (state.State, string) {
 	problem, has := a.problems.Of(r.Name())
 	loading := a.loads.Fetches(r.Name())
-	info, err := t.Stat(r.User, r.Path)
+	info, err := look(t, r)
 	switch {
 	case loading:
 		return state.Downloading, ""
@@ -119,8 +123,8 @@ func (a *App) state(t *tree.Tree, r index.Row) (state.State, string) {
 	if k.Local == nil {
 		return state.Changed, notBrought
 	}
-	switch ours := k.Local.Size == info.Size() && k.Local.Changed == info.ModTime().UnixNano(); {
-	case !ours:
+	switch {
+	case !ours(k, info):
 		return state.Changed, ""
 	case slices.Equal(k.Local.Hash, k.Hash) && k.Held == index.All:
 		return state.Synced, ""

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"ztm/apps/cloud/blocks"
 	"ztm/apps/cloud/index"
@@ -102,7 +103,7 @@ func (a *App) verify(ctx context.Context, row index.Row) (state.State, error) {
 
 // notBrought reports whether a file stands here of which nothing was noted.
 func (a *App) notBrought(t *tree.Tree, r index.Row) bool {
-	if _, err := t.Stat(r.User, r.Path); err != nil {
+	if _, err := look(t, r); err != nil {
 		return false
 	}
 	k, err := a.index.Get(r.User, r.Path)
@@ -152,7 +153,7 @@ func (a *App) erase(name string, force, dry bool) (results []Result, err error) 
 	var rows []index.Row
 	last := ""
 	a.each(user, path, func(r index.Row) {
-		if _, err := t.Stat(r.User, r.Path); err != nil {
+		if _, err := look(t, r); err != nil {
 			return
 		}
 		if m := a.mirrorOf(r, func(m *mirroring) bool { return m.Download && !m.Selective && !r.Deleted }); m != nil && err == nil {
@@ -174,7 +175,7 @@ func (a *App) erase(name string, force, dry bool) (results []Result, err error) 
 	case dry:
 		return results, nil
 	}
-	for i, r := range rows {
+	for i, r := range slices.Backward(rows) { // what is in a directory before the directory
 		if err := a.eraseFile(t, r); err != nil {
 			results[i].Error = state.Explain(err)
 		}
@@ -185,6 +186,9 @@ func (a *App) erase(name string, force, dry bool) (results []Result, err error) 
 // only reports whether nobody else is known to have what is here of a file: it was edited since, it is
 // published no longer, or there is no other holder.
 func (a *App) only(t *tree.Tree, r index.Row) bool {
+	if r.IsDir() {
+		return false // there is nothing in it that could be lost
+	}
 	if is, _ := a.state(t, r); r.Deleted || is == state.Changed {
 		return true
 	}
@@ -198,6 +202,9 @@ func (a *App) eraseFile(t *tree.Tree, r index.Row) error {
 	}
 	if err := a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.None}}); err != nil {
 		return err
+	}
+	if r.IsDir() {
+		return t.Rmdir(r.User, r.Path)
 	}
 	return t.Remove(r.User, r.Path)
 }

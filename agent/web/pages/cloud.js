@@ -27,7 +27,7 @@ export function cloud() {
     at.busy ? h('p', { role: 'status' }, at.busy) : null,
     answerOf(files, rows => [
       table([
-        { head: t('Path'), cell: f => f.path },
+        { head: t('Path'), cell: f => f.directory ? f.path + '/' : f.path },
         { head: t('State'), cell: f => state(marks[f.state] ?? 'busy', f.error || word(f.state)) },
         { head: t('Size'), cell: f => size(f.size), number: true },
         { head: t('Date'), cell: f => date(f.time) },

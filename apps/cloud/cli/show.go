@@ -37,6 +37,9 @@ func (k *client) ls(ctx context.Context, path string, hash, offline bool) error 
 		t.Wide = 0
 	}
 	for _, f := range list {
+		if f.Directory {
+			f.Path += "/"
+		}
 		t.Add(f.Path, string(f.State), apps.Amount(f.Size), unixtime.Text(f.Time), strconv.Itoa(f.Sources), f.Shared, f.Hash)
 	}
 	return k.Print(list, t)

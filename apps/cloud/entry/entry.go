@@ -137,8 +137,20 @@ func (e *Entry) checkContent() error {
 	if len(e.Hash) != blocks.HashSize {
 		return errors.New("the hash has another length")
 	}
-	return e.Content().Check()
+	switch c := e.Content(); {
+	case c == blocks.Directory && e.Exec:
+		return errors.New("a directory is no program")
+	case c == blocks.Directory:
+		return nil
+	case c.Hash == blocks.Directory.Hash:
+		return errors.New("a directory has a size")
+	default:
+		return c.Check()
+	}
 }
+
+// IsDir reports whether the entry is a directory. It says that there is one, and nothing of what is in it.
+func (e *Entry) IsDir() bool { return e.Content() == blocks.Directory }
 
 // Newer reports whether version a of a file takes the place of version b. Where neither knows the
 // other, all endpoints decide alike: a file wins over its deletion, then the version with more

@@ -142,6 +142,8 @@ func TestAnEntryWhoseNumbersLieIsNeitherSignedNorTaken(t *testing.T) {
 		"a size that does not fit":       func(e *Entry) { e.Size = 1 << 35 },
 		"a short hash":                   func(e *Entry) { e.Hash = e.Hash[:31] },
 		"no bytes with a hash of some":   func(e *Entry) { e.Size = 0 },
+		"a directory that is a program":  func(e *Entry) { e.SetContent(blocks.Directory); e.Exec = true },
+		"a directory of a size":          func(e *Entry) { e.SetContent(blocks.Directory); e.Size = 1 },
 		"a deletion with content":        func(e *Entry) { e.Deleted = true },
 		"no version":                     func(e *Entry) { e.Vector = nil },
 		"a version of somebody else":     func(e *Entry) { e.Vector = Vector{}.Next(ids[0]) },
@@ -171,6 +173,21 @@ func TestAnEntryWhoseNumbersLieIsNeitherSignedNorTaken(t *testing.T) {
 		if _, err := Open(h.Notary("cloud"), Signed{doc, cert}); err == nil {
 			t.Errorf("%s: it was taken", name)
 		}
+	}
+}
+
+func TestADirectoryIsAnEntryWithoutContentOfItsOwn(t *testing.T) {
+	var n appstest.Net
+	h := n.Join("a", "alice")
+	e := file(h, "x", "")
+	e.SetContent(blocks.Directory)
+	s, err := Sign(h.Notary("cloud"), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Open(h.Notary("cloud"), s)
+	if err != nil || !got.IsDir() || got.Content().Check() == nil { // who does not know of directories refuses it
+		t.Errorf("it is %+v, %v", got, err)
 	}
 }
 

@@ -84,6 +84,9 @@ type Row struct {
 // Name returns the path as people write it.
 func (r *Row) Name() string { return "/users/" + r.User + "/" + r.Path }
 
+// IsDir reports whether it is a directory, and no file.
+func (r *Row) IsDir() bool { return r.Content == blocks.Directory.Hash }
+
 // May reports whether somebody may read the file.
 func (r *Row) May(who entry.Reader) bool {
 	return who.User == r.User || r.Readers != nil && r.Readers.May(who)
@@ -243,7 +246,7 @@ func (x *Index) setLocked(e *entry.Entry, r *record) {
 	if row.Held == All {
 		delete(x.claims, id) // it counts as kept from now on
 	}
-	if !e.Deleted {
+	if !e.Deleted && !e.IsDir() { // nobody asks for the content of a directory
 		row.next = x.content[row.Content]
 		x.content[row.Content] = row
 	}

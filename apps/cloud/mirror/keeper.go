@@ -50,6 +50,8 @@ type Cloud interface {
 	Adopt(user, path string) error
 	// Discard moves a file to the trash that was deleted elsewhere.
 	Discard(user, path string) error
+	// Prune removes a directory if nothing is in it and nobody has published it, and reports whether it did.
+	Prune(user, path string) bool
 	// Mend moves a file to the trash that the disk has damaged, and forgets that it was here.
 	Mend(user, path string) error
 
@@ -338,6 +340,7 @@ func (m *Keeper) compare(found Found, now time.Time) (files []File, over bool, w
 		}
 	}
 	m.respell(found, known)
+	found.keepDirs(known)
 	changed, gone := m.differ(found, known)
 	still, wait := m.settler.Settled(changed, gone, now)
 	// Whoever deletes many files takes a while: they are counted together, or some would pass.
@@ -367,7 +370,7 @@ func (m *Keeper) compare(found Found, now time.Time) (files []File, over bool, w
 		files = append(files, against(f, k))
 	}
 	for rel, k := range known {
-		f := File{Path: m.below(rel), Ignored: m.Leave.Leaves(rel, false) || !found.Gone(rel)}
+		f := File{Path: m.below(rel), Ignored: m.Leave.Leaves(rel, false) || k.isDir() && m.Leave.Leaves(rel, true) || !found.Gone(rel)}
 		if k.Local && !k.Deleted && !over && found.Gone(rel) {
 			continue
 		}
@@ -432,7 +435,7 @@ func (m *Keeper) hash(f File, k *Published, st Stat, cut bool) (File, error) {
 		return f, err
 	}
 	f.Here = here
-	if k != nil && k.Local && f.Here != k.Last && k.Changed == changed && (st.Status == 0 || m.seen == nil || cut) {
+	if k != nil && k.Local && f.Here != k.Last && k.Last != Directory && k.Changed == changed && (st.Status == 0 || m.seen == nil || cut) {
 		// Nobody edits a file and keeps its time to the nanosecond: the disk has lost what was written.
 		m.Cloud.Damaged(m.User, f.Path)
 		f.Why = "its content changed without its time: the disk has lost it"
@@ -452,48 +455,4 @@ func against(f File, k *Published) File {
 		f.Order = k.Order
 	}
 	return f
-}
-
-// act does what a plan says. It goes on after a file that fails, which is among the problems then.
-func (m *Keeper) act(ctx context.Context, p Plan) error {
-	var publish, fetch []string
-	for _, a := range p.Actions {
-		var err error
-		switch a.Step {
-		case Publish, Revive:
-			publish = append(publish, a.Path)
-		case Withdraw:
-			err = m.Cloud.Unpublish(a.Path)
-		case Fetch, Aside:
-			fetch = append(fetch, a.Path)
-		case Adopt:
-			err = m.Cloud.Adopt(m.User, a.Path)
-		case Discard:
-			err = m.Cloud.Discard(m.User, a.Path)
-		case Report:
-			err = errors.New(a.Reason)
-		}
-		if err != nil {
-			m.Cloud.Note(m.User, a.Path, err)
-		}
-	}
-	for _, path := range m.damaged {
-		if !m.Mode.Down {
-			break
-		}
-		if err := m.Cloud.Mend(m.User, path); err != nil {
-			m.Cloud.Note(m.User, path, err)
-			continue
-		}
-		fetch = append(fetch, path)
-	}
-	if len(publish) > 0 {
-		if err := m.Cloud.Publish(ctx, publish); err != nil {
-			return err
-		}
-	}
-	if len(fetch) == 0 {
-		return nil
-	}
-	return m.Cloud.Fetch(ctx, m.User, fetch)
 }

@@ -85,6 +85,8 @@ type Action struct {
 	Path   string
 	Step   Step
 	Reason string // of a Report
+
+	dir bool // it was a directory when it was last in step
 }
 
 // Plan is what is to be done, sorted by path. Deletions that are Held are not among the actions: a
@@ -124,21 +126,26 @@ const (
 // folds case, none but the first is fetched.
 //
 // Deletions, of either kind, are held where they are more than a thousand, or more than half of the
-// files that were in step, unless a person has confirmed them.
+// files that were in step, unless a person has confirmed them. Directories count with the files, and
+// files by themselves as well: many empty directories do not make a deletion of files a small one.
 func Make(m Mode, files []File, folds, confirmed bool) Plan {
 	var all []Action
 	taken := map[string]string{} // folded name of a file that is here -> its path
-	inStep := 0
+	inStep, dirs := 0, 0
 	for _, f := range files {
 		if f.Here != "" {
 			taken[fold(f.Path)] = f.Path
 		}
-		if f.Last != "" {
+		switch f.Last {
+		case "":
+		case Directory:
+			dirs++
+		default:
 			inStep++
 		}
 	}
 	for _, f := range files {
-		a := Action{Path: f.Path, Step: m.step(f), Reason: f.Why}
+		a := Action{Path: f.Path, Step: m.step(f), Reason: f.Why, dir: f.Last == Directory}
 		switch {
 		case f.Ignored || a.Step == Nothing && f.Why == "":
 			continue
@@ -156,19 +163,23 @@ func Make(m Mode, files []File, folds, confirmed bool) Plan {
 		all = append(all, a)
 	}
 	slices.SortFunc(all, func(a, b Action) int { return strings.Compare(a.Path, b.Path) })
-	return hold(all, inStep, confirmed)
+	return hold(all, inStep, dirs, confirmed)
 }
 
 // hold takes deletions out of a plan if they are too many.
-func hold(all []Action, inStep int, confirmed bool) (p Plan) {
+func hold(all []Action, files, dirs int, confirmed bool) (p Plan) {
 	deletes := func(a Action) bool { return a.Step == Withdraw || a.Step == Discard }
-	n := 0
+	ofFiles, ofDirs := 0, 0
 	for _, a := range all {
-		if deletes(a) {
-			n++
+		switch {
+		case !deletes(a):
+		case a.dir:
+			ofDirs++
+		default:
+			ofFiles++
 		}
 	}
-	held := !confirmed && n > fewFiles && (n > manyDeletes || 2*n > inStep)
+	held := !confirmed && (tooMany(ofFiles, files) || tooMany(ofFiles+ofDirs, files+dirs))
 	for _, a := range all {
 		if held && deletes(a) {
 			p.Held = append(p.Held, a)
@@ -178,6 +189,9 @@ func hold(all []Action, inStep int, confirmed bool) (p Plan) {
 	}
 	return p
 }
+
+// tooMany reports whether a person is asked about n deletions of all that was in step.
+func tooMany(n, of int) bool { return n > fewFiles && (n > manyDeletes || 2*n > of) }
 
 // step decides about one file, by the table of [Make].
 func (m Mode) step(f File) Step {

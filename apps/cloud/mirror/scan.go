@@ -18,9 +18,13 @@ type Stat struct {
 	Status  int64  `json:"c,omitempty"` // time of the last change of the inode, where there is one; nobody can
 	ID      uint64 `json:"i,omitempty"` // inode, where there is one
 	Exec    bool   `json:"x,omitempty"`
+	Dir     bool   `json:"d,omitempty"` // a directory, of which nothing else counts
 }
 
 func statOf(info fs.FileInfo) Stat {
+	if info.IsDir() {
+		return Stat{Dir: true}
+	}
 	s := Stat{Size: info.Size(), Changed: info.ModTime().UnixNano(), Exec: info.Mode()&0o100 != 0}
 	s.Status, s.ID = inode(info)
 	return s
@@ -28,7 +32,8 @@ func statOf(info fs.FileInfo) Stat {
 
 // Found is what a scan finds.
 type Found struct {
-	Files   map[string]Stat   // by path
+	Files   map[string]Stat   // by path; empty directories among them
+	Full    map[string]bool   // directories with something in them
 	Skipped map[string]string // what cannot be published, and why
 }
 
@@ -56,24 +61,29 @@ const maxFiles = 100_000
 // Scan looks at all files below a root, and reads none of them. at is where the root is in the user's tree:
 // whether a name can be published is a matter of its whole path.
 func Scan(root *rooted.Dir, at string, leave Patterns) (Found, error) {
-	f := Found{Files: map[string]Stat{}, Skipped: map[string]string{}}
-	err := root.Walk(func(_ *rooted.Dir, _ rooted.Name, p rooted.Path, info fs.FileInfo, err error) error {
+	f := Found{Files: map[string]Stat{}, Full: map[string]bool{}, Skipped: map[string]string{}}
+	err := root.Walk(func(in *rooted.Dir, n rooted.Name, p rooted.Path, info fs.FileInfo, err error) error {
 		path := string(p.Bytes())
 		isDir := err == nil && info.IsDir()
 		switch {
 		case leave.match(path, isDir) && isDir:
 			return rooted.SkipDir
-		case leave.match(path, isDir) || isDir:
+		case leave.match(path, isDir):
 			return nil
 		case err != nil:
 			f.Skipped[path] = "it cannot be read"
 			return nil
+		case isDir && !empty(in, n):
+			f.Full[path] = true
+			return nil
+		case isDir && leave.match(path, false):
+			return nil // no pattern includes it
 		}
 		if _, err := rooted.ParsePath(strings.TrimPrefix(at+"/"+path, "/")); err != nil {
 			f.Skipped[path] = "its name cannot be published: other systems do not have it"
 			return nil
 		}
-		if !info.Mode().IsRegular() {
+		if !isDir && !info.Mode().IsRegular() {
 			f.Skipped[path] = "it is no file"
 			return nil
 		}

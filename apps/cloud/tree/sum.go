@@ -19,6 +19,8 @@ var ErrChanging = answer.Errorf(answer.Conflict, "the file is changing; try agai
 //
 //	open -> look at it -> hash -> look again: the same?
 //	             \------------- no: again, a few times
+//
+// A directory has the content [blocks.Directory].
 func (t *Tree) Sum(user, path string) (c blocks.Content, list blocks.List, info fs.FileInfo, err error) {
 	for range readings {
 		if c, list, info, err = t.sumOnce(user, path); !errors.Is(err, blocks.ErrSize) {
@@ -32,6 +34,9 @@ func (t *Tree) Sum(user, path string) (c blocks.Content, list blocks.List, info 
 func (t *Tree) sumOnce(user, path string) (c blocks.Content, list blocks.List, info fs.FileInfo, err error) {
 	f, info, err := t.Open(user, path)
 	if err != nil {
+		if dir, derr := t.StatDir(user, path); derr == nil {
+			return blocks.Directory, nil, dir, nil
+		}
 		return c, nil, nil, err
 	}
 	defer f.Close()

@@ -116,6 +116,39 @@ func (t *Tree) Stat(user, path string) (fs.FileInfo, error) {
 	return info, err
 }
 
+// StatDir looks at a directory. What is none is an error.
+func (t *Tree) StatDir(user, path string) (fs.FileInfo, error) {
+	d, err := t.Root(user, path, false)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Self()
+}
+
+// Mkdir makes a directory, unless it is there.
+func (t *Tree) Mkdir(user, path string, durable bool) error {
+	d, name, err := t.at(user, path, true)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Ensure(name, 0o700); err != nil || !durable {
+		return err
+	}
+	return d.Sync()
+}
+
+// Rmdir removes a directory that has nothing in it.
+func (t *Tree) Rmdir(user, path string) error {
+	d, name, err := t.at(user, path, false)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.RemoveEmpty(name)
+}
+
 // Pending is a file on its way to its name.
 type Pending struct {
 	*rooted.Pending
