@@ -11,7 +11,7 @@ import (
 
 const (
 	piece = MinBlock // bytes that one core reads at a time
-	cores = 16       // that hash at a time, at most
+	cores = 4        // that hash at a time, at most: more streams would have a disk that turns seek all the time
 )
 
 // Each calls a function for each block of a file of a size, on all cores at a time, and returns the
