@@ -205,7 +205,7 @@ func (a *App) fill(ctx context.Context, t *tree.Tree, p *tree.Pending, k *index.
 	if err != nil {
 		return err
 	}
-	w.Content, w.File, w.Left = k.Content(), target(p), st.Size()
+	w.Name, w.Content, w.File, w.Left = k.Name(), k.Content(), target(p), st.Size()
 	if p.Replaces() {
 		if old, info, err := t.Open(k.User, k.Path); err == nil {
 			defer old.Close()

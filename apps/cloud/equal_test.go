@@ -10,6 +10,7 @@ import (
 	"ztm/apps"
 	"ztm/apps/appstest"
 	"ztm/apps/cloud/blocks"
+	"ztm/apps/cloud/entry"
 	"ztm/apps/cloud/give"
 	"ztm/apps/cloud/index"
 	"ztm/apps/cloud/wire"
@@ -88,7 +89,17 @@ func TestTheNextBlockIsRefusedWhereAccessIsTakenAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eve := apps.Peer{ID: n.Join("e", "eve").Self().ID, User: "eve"}
+	m := join(t, &n, "eve")
+	own := m.entry("own", "") // which says that it has the same content
+	own.SetContent(k.Content())
+	signed, err := entry.Sign(m.Notary, own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, refused, err := alice.app.index.Put([]entry.Signed{signed}); len(refused) > 0 || err != nil {
+		t.Fatal(refused, err)
+	}
+	eve := apps.Peer{ID: m.Mesh.Self().ID, User: "eve"}
 	near, far := net.Pipe() // which nobody cuts
 	defer near.Close()
 	go func() { // ends with near

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -125,7 +126,10 @@ func (p *toPeer) Open(row index.Row) (*os.File, blocks.List, error) {
 }
 
 func (p *toPeer) Fetched(h blocks.Hash) (int64, blocks.Bitmap, blocks.List, io.ReaderAt) {
-	return p.a.fetcher.Serve(h)
+	rows := p.ByContent(h)
+	return p.a.fetcher.Serve(h, func(name string) bool {
+		return slices.ContainsFunc(rows, func(r index.Row) bool { return r.Name() == name })
+	})
 }
 
 // serveChanged takes the word of a peer that it has news, and asks for them.

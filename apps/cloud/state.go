@@ -170,7 +170,7 @@ func (a *App) describe(name string) (*Described, error) {
 	})
 	if k.Held == index.All {
 		d.Here = d.Blocks
-	} else if _, have, _, _ := a.fetcher.Serve(k.Content().Hash); have != nil {
+	} else if _, have, _, _ := a.fetcher.Serve(k.Content().Hash, func(name string) bool { return name == k.Name() }); have != nil {
 		d.Here = have.Count()
 	}
 	for _, id := range a.learner.Holders(user, path) {

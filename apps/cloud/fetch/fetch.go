@@ -72,6 +72,7 @@ type File interface {
 
 // Want is a content that is wanted.
 type Want struct {
+	Name    string // of the file that it is fetched for
 	Content blocks.Content
 	List    blocks.List   // nil where it is not known
 	File    File          // has what an earlier attempt left, if it left something
@@ -140,13 +141,14 @@ func (f *Fetcher) work(ctx context.Context, j *job) error {
 // Wait returns when nothing that the Fetcher started goes on. Nobody calls Fetch from then on.
 func (f *Fetcher) Wait() { f.running.Wait() }
 
-// Serve gives what has come of a content so far to others: its bitmap, its list and a way to read
-// it. Nothing is in it where no job has that content, or not yet its list.
-func (f *Fetcher) Serve(h blocks.Hash) (size int64, have blocks.Bitmap, list blocks.List, file io.ReaderAt) {
+// Serve gives what has come of a content so far to others who may have a file for which it is
+// fetched: its bitmap, its list and a way to read it. Nothing is in it where no such job has that
+// content, or not yet its list.
+func (f *Fetcher) Serve(h blocks.Hash, may func(name string) bool) (size int64, have blocks.Bitmap, list blocks.List, file io.ReaderAt) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, j := range f.jobs {
-		if j.Content.Hash == h && !j.listOnly {
+		if j.Content.Hash == h && !j.listOnly && may(j.Name) {
 			return j.Content.Size, append(blocks.Bitmap(nil), j.have...), j.list, j.File
 		}
 	}

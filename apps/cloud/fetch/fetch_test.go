@@ -262,6 +262,30 @@ func TestAListOrABlockThatIsNotWhatWasPublishedIsTakenFromNobody(t *testing.T) {
 	}
 }
 
+func TestWhatComesForOneFileIsGivenToNobodyForAnotherOneWithItsHash(t *testing.T) {
+	h := newHolder("a", bytesOf(3*blocks.MinBlock))
+	end := make(chan struct{})
+	f := New(Config{Open: func(context.Context, identity.ID) (net.Conn, error) {
+		<-end
+		return nil, errors.New("gone")
+	}})
+	var fetching sync.WaitGroup
+	fetching.Go(func() {
+		f.Fetch(t.Context(), Want{Name: "secret", Content: h.c, List: h.list, File: temp(t), Sources: []identity.ID{h.id}})
+	})
+	is := func(want string) bool {
+		_, have, _, _ := f.Serve(h.c.Hash, func(name string) bool { return name == want })
+		return have != nil
+	}
+	appstest.Eventually(t, "it is being fetched", func() bool { return is("secret") })
+	if is("own") {
+		t.Error("it is given for another file")
+	}
+	close(end)
+	fetching.Wait()
+	f.Wait()
+}
+
 func TestAnAttemptLeavesWhatHasComeToTheNext(t *testing.T) {
 	file := bytesOf(30 * blocks.MinBlock)
 	h := newHolder("a", file)

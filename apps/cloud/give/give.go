@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"ztm/apps/cloud/blocks"
@@ -28,7 +29,8 @@ type Place interface {
 	// Open opens a file that is here, and returns the hashes of its blocks.
 	Open(row index.Row) (*os.File, blocks.List, error)
 
-	// Fetched returns what has come so far of a content that is being fetched here.
+	// Fetched returns what has come so far of a content that is being fetched here, for a file that the
+	// peer may read.
 	Fetched(h blocks.Hash) (size int64, have blocks.Bitmap, list blocks.List, file io.ReaderAt)
 
 	// Suspect is told of a file that is not what the index says.
@@ -94,6 +96,9 @@ type opened struct {
 	file io.ReaderAt
 }
 
+// reads reports whether the file that is open is that of a row.
+func (g *giver) reads(row index.Row) bool { return row.User == g.row.User && row.Path == g.row.Path }
+
 func (g *giver) close() {
 	if f, ok := g.file.(*os.File); ok && g.row.Path != "" {
 		f.Close()
@@ -107,7 +112,8 @@ func (g *giver) answer(r wire.Request) error {
 	if len(rows) == 0 {
 		return g.no(wire.NotFound)
 	}
-	if g.at != r.Content || g.row.Path == "" {
+	// Whoever knows a hash can publish it as their own: what counts is the file that is read.
+	if g.at != r.Content || g.row.Path == "" || !slices.ContainsFunc(rows, g.reads) {
 		g.close()
 		g.open(r.Content, rows)
 	}
