@@ -55,6 +55,8 @@ func TestAChangeIsInTheAuditLogInTheWordsOfItsCommand(t *testing.T) {
 	w.join("mallory", "mallory")
 	w.write("pass", "secret\n")
 	w.write("script.sh", "true\n")
+	w.write("x", "of the cloud")
+	w.ztm("root", "cloud", "upload", w.path("x"))
 	w.try("mallory", "script", w.path("script.sh"), "--ep", "ep-root")
 	w.audited("root", "a refusal", func(l audit.Line) bool { return l.User == "mallory" })
 	hub := w.membership("root").Hubs[0]
@@ -76,6 +78,7 @@ func TestAChangeIsInTheAuditLogInTheWordsOfItsCommand(t *testing.T) {
 		{"file allow " + w.dir + " --users eve", "allow: +(path " + w.dir + ", users eve)"},
 		{"file allow " + w.dir + " --remove", "allow: -(path " + w.dir},
 		{"file inbox --add-user eve", "inbox users: +eve"},
+		{"cloud share /users/root/x --add-user eve", "/users/root/x: +eve"},
 		{"config direct off", "auto -> off"},
 		{"audit config --own on", "own: none -> true"},
 		{"audit forget mallory", ""},

@@ -52,7 +52,6 @@ func (a *App) routes() http.Handler {
 		"POST /publish":          a.postPublish,
 		"POST /unpublish":        a.postUnpublish,
 		"POST /erase":            a.postErase,
-		"POST /share":            a.postShare,
 		"POST /restore":          a.postRestore,
 		"GET /versions":          func(r *http.Request) (any, error) { return a.versions(r.URL.Query().Get("path")) },
 		"POST /verify":           a.postVerify,
@@ -65,16 +64,20 @@ func (a *App) routes() http.Handler {
 		routes["GET /mirrors"] = func(*http.Request) (any, error) { return a.mirrorStates(), nil }
 		routes["POST /mirrors"] = a.postMirror
 	}
-	for pattern, f := range routes {
+	serve := func(pattern string, f func(http.ResponseWriter, *http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if a.broken != nil {
 				answer.Fail(w, a.log(), a.broken)
 				return
 			}
-			v, err := f(r)
+			v, err := f(w, r)
 			answer.Reply(w, a.log(), v, err)
 		})
 	}
+	for pattern, f := range routes {
+		serve(pattern, func(_ http.ResponseWriter, r *http.Request) (any, error) { return f(r) })
+	}
+	serve("POST /share", a.postShare)
 	return mux
 }
 
@@ -169,11 +172,12 @@ func (a *App) postErase(r *http.Request) (any, error) {
 	return a.erase(n.Path, n.Force, n.DryRun)
 }
 
-func (a *App) postShare(r *http.Request) (any, error) {
+func (a *App) postShare(w http.ResponseWriter, r *http.Request) (any, error) {
 	var c ShareChange
 	if err := answer.Decode(r, maxBody, &c); err != nil {
 		return nil, err
 	}
+	answer.Explain(w, "%s", c)
 	results, err := a.share(c)
 	if err == nil && results == nil {
 		results = []Result{}

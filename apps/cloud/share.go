@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -17,6 +18,22 @@ type ShareChange struct {
 	All    *bool    `json:"all,omitempty"`    // each member of the mesh
 	Add    []string `json:"add,omitempty"`    // users, and groups as "group:NAME"
 	Remove []string `json:"remove,omitempty"` // the same
+}
+
+// String says what is to change, for the audit log.
+func (c ShareChange) String() string {
+	var b strings.Builder
+	b.WriteString(c.Path + ":")
+	if c.All != nil {
+		fmt.Fprintf(&b, " all %t", *c.All)
+	}
+	for _, u := range c.Remove {
+		b.WriteString(" -" + u)
+	}
+	for _, u := range c.Add {
+		b.WriteString(" +" + u)
+	}
+	return b.String()
 }
 
 // Apply returns the readers after the change.
