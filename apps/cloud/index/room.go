@@ -9,8 +9,8 @@ import (
 )
 
 // A deletion has to be known for as long as an endpoint may come back that knows nothing of it, and brings
-// the file back. Who publishes and deletes day by day must be able to go on all the same: where a user has
-// too many files, the oldest deletions are forgotten, and make room for a tenth.
+// the file back. An app that publishes and deletes day by day must be able to go on all the same: where a
+// user has too many files, the oldest deletions are forgotten, and make room for a tenth.
 
 // deletedFor is how long a deletion is known at least.
 const deletedFor = 30 * 24 * time.Hour
