@@ -196,6 +196,7 @@ var arrows = []arrow{
 	{"scripts/chaos", []string{"scripts/process", "tunnel", "tunnel/answer", "tunnel/identity", "tunnel/pause"}, "devices that fight for names are made of what a real one is"},
 	{"scripts/bench", []string{"scripts/bench/load", "scripts/hop", "scripts/process", "tunnel/pause"}, "what is measured is the product as it is built"},
 	{"scripts/scale", []string{"agent/direct", "scripts/process", "tunnel/..."}, "simulated agents are made of what the real one is"},
+	{"scripts/soak", []string{"agent/api", "apps/external/sdk", "apps/process", "scripts/process", "tunnel/identity", "tunnel/pause"}, "tens of thousands of operations ask the agent as its command line does"},
 	{"scripts/h2server", []string{"tunnel/h2"}, "the engine alone, for the tools of others"},
 	{"scripts/hostile", []string{"scripts/bench/load", "scripts/process", "tunnel", "tunnel/h2", "tunnel/identity", "tunnel/relaytest", "tunnel/seal", "tunnel/tuning"}, "attackers are made of what a real agent is"},
 	{"scripts/clusters", []string{"scripts/netns", "scripts/process"}, "it runs programs, and imports none of them"},

@@ -2,6 +2,7 @@
 // anything was lost that was not on that target.
 //
 //	scripts/soak/run [-for 60s] [-flows 200] [-ztm BINARY]
+//	scripts/soak/run -life [-for 15m]: instead does and undoes all that a mesh can do, and says what grows; see life.go
 //
 // The hub, two agents and both targets are processes of their own:
 //
@@ -25,6 +26,9 @@ import (
 func main() { os.Exit(process.Main("soak", command)) }
 
 func command(ctx context.Context, args []string) error {
+	if len(args) == 1 && args[0] == "app" {
+		return serveApp(ctx)
+	}
 	if len(args) == 2 && args[0] == "target" {
 		return serveTarget(ctx, args[1])
 	}
@@ -32,8 +36,12 @@ func command(ctx context.Context, args []string) error {
 	length := flags.Duration("for", time.Minute, "so long")
 	flows := flags.Int("flows", 200, "how many flows: two in five send requests, one in ten streams, three in ten idle, one in five sends datagrams")
 	binary := flags.String("ztm", "", "the ztm `BINARY` to test; empty: build it")
+	long := flags.Bool("life", false, "do and undo everything again and again, and see what grows")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *long {
+		return process.InScratch(ctx, "soak", *binary, func(dir, ztm string) error { return live(ctx, dir, ztm, *length) })
 	}
 	return process.InScratch(ctx, "soak", *binary, func(dir, ztm string) error { return soak(ctx, dir, ztm, *flows, *length) })
 }

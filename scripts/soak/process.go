@@ -28,12 +28,13 @@ type mesh struct {
 	tcp, udp        string             // where the entrance listens
 	targets         [2]*process.Process
 	targetAddresses [2]string
+	metrics         map[string]string // where processes serve their counters
 }
 
 // prepare starts everything and opens the tunnels.
 func (m *mesh) prepare(ctx context.Context) error {
 	address, permit := process.FreeAddress(), filepath.Join(m.Dir, "root.json")
-	hub, err := m.start("hub", "run", "hub", "--data", filepath.Join(m.Dir, "hub"), "--listen", address, "--names", address, "--permit", permit)
+	hub, err := m.start("hub", "run", "hub", "--data", filepath.Join(m.Dir, "hub"), "--listen", address, "--names", address, "--permit", permit, "--metrics", m.metricsOf("hub"))
 	if err != nil {
 		return err
 	}
@@ -43,7 +44,11 @@ func (m *mesh) prepare(ctx context.Context) error {
 	m.entrance, m.exit = filepath.Join(m.Dir, "entrance"), filepath.Join(m.Dir, "exit")
 	for _, data := range []string{m.entrance, m.exit} {
 		name := filepath.Base(data)
-		if _, err := m.start(name, "run", "agent", "--data", data); err != nil {
+		start := m.start
+		if data == m.exit {
+			start = m.startSmall
+		}
+		if _, err := start(name, "run", "agent", "--data", data, "--metrics", m.metricsOf(name)); err != nil {
 			return err
 		}
 		if err := process.Until(ctx, name+" joins", timeout, func() error { return m.call(ctx, data, "join", "soak", "--as", name, "--permit", permit) }); err != nil {
@@ -59,9 +64,9 @@ func (m *mesh) prepare(ctx context.Context) error {
 	m.tcp, m.udp = process.FreeAddress(), process.FreeAddress()
 	for _, args := range [][]string{
 		{m.exit, "tunnel", "open", "outbound", "tcp/soak", "--targets", m.targetAddresses[0], m.targetAddresses[1]},
-		{m.exit, "tunnel", "open", "outbound", "udp/soak", "--targets", m.targetAddresses[0], m.targetAddresses[1]},
+		{m.exit, "tunnel", "open", "outbound", "udp/soak", "--targets", m.targetAddresses[0], m.targetAddresses[1], "--idle-timeout", "3s"},
 		{m.entrance, "tunnel", "open", "inbound", "tcp/soak", "--listen", m.tcp},
-		{m.entrance, "tunnel", "open", "inbound", "udp/soak", "--listen", m.udp},
+		{m.entrance, "tunnel", "open", "inbound", "udp/soak", "--listen", m.udp, "--idle-timeout", "3s"},
 	} {
 		if err := process.Until(ctx, strings.Join(args[1:], " "), timeout, func() error { return m.call(ctx, args[0], args[1:]...) }); err != nil {
 			return err
@@ -92,6 +97,15 @@ func (m *mesh) startTarget(ctx context.Context, i int) error {
 // start starts the hub or an agent.
 func (m *mesh) start(name string, args ...string) (*process.Process, error) {
 	p, err := m.Start(name, m.ztm, args...)
+	if err == nil {
+		m.ours = append(m.ours, p)
+	}
+	return p, err
+}
+
+// startSmall is start on a machine that has as much memory as a router.
+func (m *mesh) startSmall(name string, args ...string) (*process.Process, error) {
+	p, err := m.Start(name, "env", append([]string{"GOMEMLIMIT=24MiB", m.ztm}, args...)...)
 	if err == nil {
 		m.ours = append(m.ours, p)
 	}
