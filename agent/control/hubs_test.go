@@ -1,6 +1,7 @@
 package control
 
 import (
+	"io"
 	"log/slog"
 	"slices"
 	"testing"
@@ -158,5 +159,24 @@ func TestPermitsHaveTheAddressesOfAllHubsInDifferentOrders(t *testing.T) {
 	}
 	if len(first) != 3 {
 		t.Errorf("first are %v", first)
+	}
+}
+
+func TestAHubThatWasEvictedIsForgottenWhenItsSessionHasEnded(t *testing.T) {
+	m := newHubMaker(t)
+	a := m.hub()
+	c, _ := m.learner(nil)
+	c.learn([]tunnel.HubEntry{a.says(1, "a:1")})
+	l := newLink(c, c.places[string(a.ID)], time.Now())
+	c.links = append(c.links, l)
+	evicted, err := m.Trust.EvictAll(m.CA, time.Now(), identity.Eviction{ID: a.ID, Hub: true, Admitted: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Verifier.Set(evicted)
+	c.LeaveHubs(func(identity.Subject) bool { return true })
+	c.ended(l, io.EOF)
+	if got := c.Addresses(); !slices.Equal(got, []string{"floor:1"}) {
+		t.Errorf("addresses are %v", got)
 	}
 }

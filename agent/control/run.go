@@ -247,6 +247,7 @@ func (c *Control) ended(l *link, err error) {
 		c.failedLocked(l, err, now)
 	}
 	c.forgetLocked(p)
+	c.leaveLocked(p)
 	c.leadLocked()
 	if len(c.readyLocked()) > 0 {
 		return
@@ -352,13 +353,20 @@ func (c *Control) LeaveHubs(gone func(identity.Subject) bool) {
 			l.end(errNoHub)
 		}
 	}
-	for key, p := range c.places {
-		if p.doc == nil || c.triedLocked(p) {
-			continue
+	for _, p := range c.places {
+		if !c.triedLocked(p) { // the others when their sessions have ended
+			c.leaveLocked(p)
 		}
-		if _, _, err := c.Verifier.HubRecord(p.doc); err != nil {
-			delete(c.places, key)
-		}
+	}
+}
+
+// leaveLocked forgets a hub whose record is no longer valid.
+func (c *Control) leaveLocked(p *place) {
+	if p.doc == nil || c.places[p.key] != p {
+		return
+	}
+	if _, _, err := c.Verifier.HubRecord(p.doc); err != nil {
+		delete(c.places, p.key)
 	}
 }
 
