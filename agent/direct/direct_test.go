@@ -371,6 +371,35 @@ func TestAPathEndsWhereTheDeviceIsInAnotherNetworkAndNotWhereItIsInNone(t *testi
 	})
 }
 
+func TestAPathThatBeginsAsSoonAsTheDeviceIsElsewhereEndsWhereItLeavesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		began := time.Now()
+		f.Network.Addresses = func() (direct.Interfaces, error) {
+			switch after := time.Since(began); {
+			case after < time.Second:
+				return at("10.0.0.1/24"), nil
+			case after < 10*time.Second:
+				return at("10.9.0.1/24"), nil
+			}
+			return at("10.8.0.1/24"), nil
+		}
+		over := make(chan struct{})
+		close(over)
+		f.Watch(netip.MustParseAddr("10.0.0.1"), over, nil) // looks at the old network
+		<-time.After(time.Second)
+		done, gone := make(chan struct{}), false
+		late := time.AfterFunc(time.Minute, func() { close(done) })
+		f.Watch(netip.MustParseAddr("10.9.0.1"), done, func() {
+			gone = late.Stop()
+			close(done)
+		})
+		if !gone {
+			t.Error("nobody saw that it left")
+		}
+	})
+}
+
 func TestNoRoundBeginsWhereThatIsTurnedOff(t *testing.T) {
 	f := newFixture(t)
 	f.mode = Off

@@ -172,7 +172,7 @@ const lookEvery = 3 * time.Second
 // longer one of this device, which has others: it is in another network, and nothing comes any longer. One
 // that has none may come back to where it was. Where there is no session nothing is looked at.
 func (d *Direct) Watch(from netip.Addr, done <-chan struct{}, gone func()) {
-	if !d.addresses().Has(from) {
+	if !d.addresses(0).Has(from) { // it may have come this moment
 		<-done
 		return
 	}
@@ -183,7 +183,7 @@ func (d *Direct) Watch(from netip.Addr, done <-chan struct{}, gone func()) {
 		case <-done:
 			return
 		case <-ticker.C:
-			if here := d.addresses(); len(here.Own) > 0 && !here.Has(from) {
+			if here := d.addresses(lookEvery / 2); len(here.Own) > 0 && !here.Has(from) {
 				gone()
 				<-done
 				return
@@ -192,11 +192,12 @@ func (d *Direct) Watch(from netip.Addr, done <-chan struct{}, gone func()) {
 	}
 }
 
-// addresses are those of this device, none if they cannot be found out. Many sessions ask at one time.
-func (d *Direct) addresses() direct.Interfaces {
+// addresses are those of this device, looked at no longer ago than old: many sessions ask at one time. They
+// are none if they cannot be found out.
+func (d *Direct) addresses(old time.Duration) direct.Interfaces {
 	d.lookMu.Lock()
 	defer d.lookMu.Unlock()
-	if now := time.Now(); now.Sub(d.looked) > lookEvery/2 {
+	if now := time.Now(); now.Sub(d.looked) >= old {
 		d.here, _ = d.Network.Addresses()
 		d.looked = now
 	}
