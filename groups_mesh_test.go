@@ -120,9 +120,10 @@ func TestTheAccessOfAUserWhoIsInvitedForSomeTimeEndsByItself(t *testing.T) {
 			t.Errorf("who has no access any longer is invited, %q: %d %s", how, status, stderr)
 		}
 	}
-	day := time.Now().UTC().AddDate(0, 0, 2).Format(time.DateOnly)
+	today := time.Now().UTC()
+	day := today.AddDate(0, 0, 2).Format(time.DateOnly)
 	w.ztm("root", "invite", "gil", "--permit", w.path("gil.json"), "--valid", day)
-	if out := w.ztm("root", "policy", "export"); !strings.Contains(out, time.Now().UTC().AddDate(0, 0, 3).Format(time.DateOnly)+"T00:00:00Z") {
+	if out := w.ztm("root", "policy", "export"); !strings.Contains(out, today.AddDate(0, 0, 3).Format(time.DateOnly)+"T00:00:00Z") {
 		t.Errorf("the access of gil does not end after %s:\n%s", day, out)
 	}
 	if _, stderr, status := w.try("office", "invite", "gil", "--permit", w.path("gil.json"), "--valid", "1h"); status == 0 {
