@@ -239,7 +239,7 @@ func bounded(old, next *policy.Source) (out []string) {
 			continue
 		}
 		for _, field := range []struct{ name, was, is string }{
-			{"max", was.Longest().String(), is.Longest().String()},
+			{"max", longestOf(was), longestOf(is)},
 			{"notify", fmt.Sprint(was.Notify), fmt.Sprint(is.Notify)},
 			{"visible", cmp.Or(was.Visible, "all"), cmp.Or(is.Visible, "all")},
 		} {
@@ -249,6 +249,13 @@ func bounded(old, next *policy.Source) (out []string) {
 		}
 	}
 	return out
+}
+
+func longestOf(g policy.Group) string {
+	if g.Max == 0 {
+		return "none"
+	}
+	return g.Longest().String()
 }
 
 // whoOf lists the users of a grant and until when each has it.

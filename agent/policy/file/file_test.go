@@ -271,7 +271,7 @@ func TestADifferenceSaysWhichGroupsHaveOtherBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := strings.Join(d.Warns, "\n")
-	for _, want := range []string{"group breakglass: max is 0s, and 1h0m0s before", "group breakglass: notify is false, and true before"} {
+	for _, want := range []string{"group breakglass: max is none, and 1h0m0s before", "group breakglass: notify is false, and true before"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("nothing says %q:\n%s", want, got)
 		}
