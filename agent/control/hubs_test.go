@@ -180,3 +180,29 @@ func TestAHubThatWasEvictedIsForgottenWhenItsSessionHasEnded(t *testing.T) {
 		t.Errorf("addresses are %v", got)
 	}
 }
+
+func TestAHubThatIsYetToGetACertificateOfANewCAIsNotForgottenWhenItsSessionHasEnded(t *testing.T) {
+	m := newHubMaker(t)
+	a, now := m.hub(), time.Now()
+	c, _ := m.learner(nil)
+	c.learn([]tunnel.HubEntry{a.says(1, "a:1")})
+	l := newLink(c, c.places[string(a.ID)], now)
+	c.links = append(c.links, l)
+	next, err := m.CA.Successor(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := m.Trust.Rotate(m.CA, next, now, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Verifier.Set(rotated)
+	if _, _, err := c.Verifier.HubRecord(l.place.doc); err == nil {
+		t.Fatal("its certificate is good still")
+	}
+	c.LeaveHubs(func(identity.Subject) bool { return true })
+	c.ended(l, errNoHub)
+	if got := c.Addresses(); !slices.Contains(got, "a:1") {
+		t.Errorf("addresses are %v", got)
+	}
+}

@@ -353,19 +353,23 @@ func (c *Control) LeaveHubs(gone func(identity.Subject) bool) {
 			l.end(errNoHub)
 		}
 	}
-	for _, p := range c.places {
-		if !c.triedLocked(p) { // the others when their sessions have ended
-			c.leaveLocked(p)
+	for key, p := range c.places {
+		if p.doc == nil || c.triedLocked(p) {
+			continue
+		}
+		if _, _, err := c.Verifier.HubRecord(p.doc); err != nil {
+			delete(c.places, key)
 		}
 	}
 }
 
-// leaveLocked forgets a hub whose record is no longer valid.
+// leaveLocked forgets a hub that was evicted, when its session has ended. One whose certificate a CA has signed
+// that was replaced is about to have another, and perhaps nobody else says where it is.
 func (c *Control) leaveLocked(p *place) {
 	if p.doc == nil || c.places[p.key] != p {
 		return
 	}
-	if _, _, err := c.Verifier.HubRecord(p.doc); err != nil {
+	if _, _, err := c.Verifier.HubRecord(p.doc); errors.Is(err, identity.ErrEvicted) {
 		delete(c.places, p.key)
 	}
 }
