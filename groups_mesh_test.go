@@ -147,7 +147,7 @@ func TestAGroupIsMadeBeforeAnybodyIsInItAndLetsNobodyStayLonger(t *testing.T) {
 		}
 	}
 	w.ztm("root", "group", "add", "breakglass", "root", "--until", "1h")
-	for _, typed := range []string{"group add breakglass", "audit config --file-count 0"} {
+	for _, typed := range []string{"group add breakglass", "group add breakglass --max 1h --until 2h", "audit config --file-count 0"} {
 		if _, errs, status := w.try("root", strings.Fields(typed)...); status != 2 {
 			t.Errorf("ztm %s does nothing, and says nothing of it: %d %s", typed, status, errs)
 		}

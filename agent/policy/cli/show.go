@@ -40,6 +40,9 @@ func (p commands) add(ctx context.Context, group string, users []string, until s
 	if len(users) == 0 && longest == nil {
 		return apps.Usagef("missing USER, or --max for a group without members")
 	}
+	if len(users) == 0 && until != "" {
+		return apps.Usagef("missing USER, whose membership --until ends")
+	}
 	in := api.GroupChange{Add: users, Reason: reason}
 	if longest != nil {
 		in.Max = new(apps.Duration(*longest))
