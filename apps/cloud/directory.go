@@ -44,8 +44,8 @@ func (a *App) dirHere(t *tree.Tree, k *index.Known) (edited, there bool, err err
 
 // makeDir makes a directory. A file that stands there goes aside where somebody edited it, or to the trash.
 func (a *App) makeDir(t *tree.Tree, k *index.Known, edited bool) (aside string, err error) {
-	return aside, a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All},
-		Commit: func(durable bool) (*index.Local, error) {
+	err = a.noter.Note(t, note.Entry{Here: index.Here{User: k.User, Path: k.Path, Content: k.Content(), Held: index.All},
+		Commit: func(durable bool) (_ *index.Local, err error) {
 			if aside, err = a.makeWay(t, k, edited); err != nil {
 				return nil, err
 			}
@@ -58,6 +58,7 @@ func (a *App) makeDir(t *tree.Tree, k *index.Known, edited bool) (aside string, 
 			}
 			return localOf(info, blocks.Directory), nil
 		}})
+	return aside, err
 }
 
 // makeWay moves away the file that stands where a directory belongs.
