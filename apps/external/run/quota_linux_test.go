@@ -46,6 +46,23 @@ func TestAnAppThatRunsByItselfIsStartedAsSoonAsItCanBe(t *testing.T) {
 	appstest.Eventually(t, "it runs", func() bool { return f.Status().State == Running })
 }
 
+func TestAnAppThatIsStoppedWhileItWaitsIsNotStartedByItself(t *testing.T) {
+	f := newRunner(t, "echo", func(s *Spec, _ *Config) { s.Manifest.Rights.Autostart, s.Manifest.Rights.DiskFiles = true, 1 })
+	err := errors.Join(os.Mkdir(f.spec.Data, 0o700), os.WriteFile(filepath.Join(f.spec.Data, "a"), nil, 0o600), os.WriteFile(filepath.Join(f.spec.Data, "b"), nil, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Start(t.Context()); err == nil {
+		t.Fatal("it was started without room")
+	}
+	f.Stop("its owner stopped it")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.again == nil || f.again.Stop() {
+		t.Error("it is to be started again")
+	}
+}
+
 func TestAllThatAnAppHasWrittenIsCounted(t *testing.T) {
 	dir := t.TempDir()
 	if over := exceeds(filepath.Join(dir, "none"), nameless{}, manifest.Rights{}); over != "" {

@@ -234,6 +234,9 @@ func (r *Runner) leave(p *proc) {
 // Stop ends the program and waits. why is shown to people.
 func (r *Runner) Stop(why string) {
 	r.mu.Lock()
+	if r.again != nil {
+		r.again.Stop() // also where it only waits to be started
+	}
 	p := r.proc
 	r.mu.Unlock()
 	if p != nil {
@@ -269,9 +272,6 @@ func (r *Runner) stopIf(p *proc, why string, ok func() bool) {
 func (r *Runner) Close() {
 	r.mu.Lock()
 	r.closed = true
-	if r.again != nil {
-		r.again.Stop()
-	}
 	r.mu.Unlock()
 	r.Stop("the agent stops")
 }
