@@ -6,6 +6,7 @@ import (
 	"debug/dwarf"
 	"debug/elf"
 	"debug/gosym"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -105,6 +106,9 @@ const or = " or "
 func (l lineTable) copied(pc uint64) (calls []string, err error) {
 	entries := l.dwarf.Reader()
 	unit, err := entries.SeekPC(pc)
+	if errors.Is(err, dwarf.ErrUnknownPC) {
+		return nil, nil // between two functions: the trace is of another build, and its other lines are still shown
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -72,6 +72,9 @@ func TestATraceOfARouterHasNoLinesAndTheyAreFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if calls, err := lines.copied(0); err != nil || len(calls) > 0 {
+		t.Errorf("where no function is, a trace of another build has the calls %q, %v", calls, err)
+	}
 	for _, tt := range []struct {
 		name string
 		args []string
