@@ -126,6 +126,8 @@ func (l *life) file(ctx context.Context, n int64) error {
 
 // fetch downloads a file at the exit.
 func (l *life) fetch(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	var d struct {
 		ID    string
 		Ended bool
@@ -232,7 +234,6 @@ func (l *life) terminal(ctx context.Context, n int64) error {
 	if err != nil {
 		return err
 	}
-	c.SetDeadline(time.Now().Add(timeout))
 	var out strings.Builder
 	said := fmt.Sprint("terminal ", n)
 	start := map[string]any{"command": []string{"echo", said}, "tty": process.Size{Cols: 80, Rows: 24}}

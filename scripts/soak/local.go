@@ -123,8 +123,10 @@ func (a *agent) app(ctx context.Context, method, path string, in any) error {
 	return a.do(ctx, method, api.AppPath(a.mesh, a.id, path), in, nil)
 }
 
-// open opens a flow from the agent to an app of another.
+// open opens a flow from the agent to an app of another. All that is done with it ends within the timeout.
 func (a *agent) open(ctx context.Context, to identity.ID, path string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+api.FlowPath(a.mesh, to, path, url.Values{}), nil)
 	if err != nil {
 		return nil, err
