@@ -140,7 +140,7 @@ func applet(program string) string {
 
 // roles returns the command `ztm run`.
 func roles(c *console.Console) *cli.Command {
-	dataDir := func(x *cli.Context) (string, error) { return cmp.Or(x.String("data"), c.DataDir()), nil }
+	dataDir := dataDirOf(c)
 	v := about()
 	var roles []*cli.Command
 	if feature.Hub {
@@ -172,7 +172,17 @@ func backups(c *console.Console) []*cli.Command {
 	if feature.Hub {
 		kinds = append(kinds, hub.Backup())
 	}
-	return backupcli.Commands(kinds, func(x *cli.Context) (string, error) { return cmp.Or(x.String("data"), c.DataDir()), nil }, c.Note)
+	return backupcli.Commands(kinds, dataDirOf(c), c.Note)
+}
+
+// dataDirOf returns what a command takes as its data directory.
+func dataDirOf(c *console.Console) func(*cli.Context) (string, error) {
+	return func(x *cli.Context) (string, error) {
+		if dir := x.String("data"); dir != "" {
+			return dir, nil
+		}
+		return c.DataDir()
+	}
 }
 
 // settle prepares this process to be the hub or the agent.

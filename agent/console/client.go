@@ -152,6 +152,9 @@ func (c *Console) open(ctx context.Context, ep identity.ID, path string, query u
 // context governs the exchange alone.
 func (c *Console) exchange(req *http.Request) (*flow, *http.Response, error) {
 	ctx := req.Context()
+	if c.homeless != nil {
+		return nil, nil, c.homeless
+	}
 	raw, token, err := api.Dial(ctx, c.data)
 	if err != nil {
 		return nil, nil, c.unreachable(ctx, err)

@@ -106,20 +106,24 @@ func (c *Console) warnOfMesh(ctx context.Context, name string) {
 
 // choose settles which agent and which mesh a command line is about: an option wins over the
 // environment, that over the settings, those over what is usual. Without a home directory there are
-// no settings, which matters only if nothing else names the data directory: a service often has no
-// home.
+// no settings, and that matters only to what needs the agent, or its directory, where nothing else
+// names it: a service often has no home, nor has a check of a policy in a container.
 func (c *Console) choose(data string) error {
 	var s settings
 	data = cmp.Or(data, c.cfg.Getenv("ZTM_DATA"))
-	home, err := c.home()
-	if err == nil {
-		s, err = c.load()
-	} else if data != "" {
-		err = nil
+	home, missing := c.home()
+	if missing == nil {
+		var err error
+		if s, err = c.load(); err != nil {
+			return err
+		}
 	}
-	c.data = cmp.Or(data, s.Data, usualDir("/", os.Geteuid(), home))
+	c.data, c.homeless = cmp.Or(data, s.Data, usualDir("/", os.Geteuid(), home)), nil
+	if !filepath.IsAbs(c.data) && data == "" {
+		c.data, c.homeless = "", missing
+	}
 	c.fallback = cmp.Or(c.cfg.Getenv("ZTM_MESH"), s.Mesh)
-	return err
+	return nil
 }
 
 // usualDir is where the data are if nobody says otherwise. On OpenWrt that is for root /etc/ztm,
@@ -134,7 +138,7 @@ func usualDir(root string, uid int, home string) string {
 // showSettings prints what `ztm config` shows: what is in force, wherever it comes from.
 func (c *Console) showSettings() error {
 	t := &apps.Table{Rows: [][]string{
-		{"Data directory:", c.data},
+		{"Data directory:", cmp.Or(c.data, "(none)")},
 		{"Default mesh:", cmp.Or(c.fallback, "(none)")},
 	}}
 	return c.Print(settings{Data: c.data, Mesh: c.fallback}, t)

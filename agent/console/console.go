@@ -41,6 +41,7 @@ type Console struct {
 
 	// Chosen by the command line before its command runs.
 	data     string // directory of the agent
+	homeless error  // why none is known; nil: data is
 	mesh     string // given with a prefix; empty chooses by itself
 	fallback string // mesh to choose if several are joined
 	endpoint string // given with a prefix; empty is the agent's own
@@ -79,6 +80,7 @@ func (c *Console) Know(more apps.Commands) { c.known = more }
 // forget makes ready for another command line.
 func (c *Console) forget() {
 	c.data, c.mesh, c.fallback, c.endpoint, c.format = "", "", "", "", "table"
+	c.homeless = nil
 	c.mu.Lock()
 	c.found, c.chosen, c.passed, c.mute = nil, nil, nil, false
 	c.mu.Unlock()
@@ -97,8 +99,9 @@ func (c *Console) Stdout() io.Writer { return c.cfg.Stdout }
 // Stderr returns the standard error of the command.
 func (c *Console) Stderr() io.Writer { return c.cfg.Stderr }
 
-// DataDir returns the data directory that was chosen. It is known when a command runs, not before.
-func (c *Console) DataDir() string { return c.data }
+// DataDir returns the data directory that was chosen, or why there is none. It is known when a command
+// runs, not before.
+func (c *Console) DataDir() (string, error) { return c.data, c.homeless }
 
 // Note tells a person at the terminal what was done. It is silent where nobody watches: success
 // needs no words.

@@ -132,7 +132,7 @@ func TestCommandsGetWhatWasTyped(t *testing.T) {
 			if _, stderr, status := s.run(tt.line, open); status != 0 {
 				t.Fatal(stderr)
 			}
-			got.Mesh, got.Data, got.Format = s.mesh, s.DataDir(), s.format
+			got.Mesh, got.Data, got.Format = s.mesh, s.data, s.format
 			want := tt.want
 			if want.Data == "" {
 				want.Data = "/home/x/.ztm"
@@ -183,10 +183,27 @@ func TestTheAgentIsChosen(t *testing.T) {
 				}
 			}
 			s := newShell(map[string]string{"HOME": home, "ZTM_DATA": tt.env})
-			if _, stderr, _ := s.run(tt.args + " version"); s.DataDir() != tt.want {
-				t.Errorf("data %q, want %q; %s", s.DataDir(), tt.want, stderr)
+			if _, stderr, _ := s.run(tt.args + " version"); s.data != tt.want {
+				t.Errorf("data %q, want %q; %s", s.data, tt.want, stderr)
 			}
 		})
+	}
+}
+
+func TestAHomeIsMissedOnlyByWhatNeedsTheAgent(t *testing.T) {
+	t.Setenv("HOME", "")
+	s := newShell(nil)
+	if _, stderr, status := s.run("version"); status != 0 {
+		t.Error(stderr)
+	}
+	if err := s.Call(t.Context(), "GET", "x", nil, nil); err == nil || err != s.homeless {
+		t.Error(err)
+	}
+	if dir, err := s.DataDir(); err == nil {
+		t.Errorf("the data directory is %q", dir)
+	}
+	if _, stderr, _ := s.run("--data /d version"); s.homeless != nil || s.data != "/d" {
+		t.Errorf("data %q; %s", s.data, stderr)
 	}
 }
 

@@ -19,8 +19,8 @@ import (
 type Host struct {
 	Console apps.Console
 	Getenv  func(string) string
-	Data    func() string  // the data directory if --data is not given; valid while a command runs
-	Roles   []*cli.Command // those of `ztm run`, whose options the services take
+	Data    func() (string, error) // the data directory if --data is not given; valid while a command runs
+	Roles   []*cli.Command         // those of `ztm run`, whose options the services take
 
 	// Runs reports whether the hub or the agent runs with a data directory, as a service or not.
 	Runs func(role, data string) bool
@@ -230,17 +230,18 @@ func (h Host) spec(x *cli.Context, role *cli.Command) (Spec, error) {
 		return Spec{}, err
 	}
 	s := Spec{Role: role.Name, Exe: exe, Own: x.Bool("user"), Account: x.String("run-as"), Home: h.Getenv("HOME"), Prefix: h.Getenv("PREFIX")}
-	if s.Data, err = filepath.Abs(h.Data()); err != nil {
+	data := x.String("data")
+	if data == "" {
+		if data, err = h.Data(); err != nil {
+			return Spec{}, err
+		}
+	}
+	if s.Data, err = filepath.Abs(data); err != nil {
 		return Spec{}, err
 	}
 	for _, f := range role.Flags {
 		name := f.Names()[0]
 		if name == "data" {
-			if d := x.String("data"); d != "" {
-				if s.Data, err = filepath.Abs(d); err != nil {
-					return Spec{}, err
-				}
-			}
 			s.Options = append(s.Options, "--data="+s.Data)
 			continue
 		}

@@ -36,7 +36,7 @@ func ztm(t *testing.T, data string, env map[string]string, args ...string) (stri
 	var s screen
 	app := &cli.App{Name: "ztm", Writer: &s.out, ErrWriter: &s.err, HideHelp: true, DisableSliceFlagSeparator: true, ExitErrHandler: func(*cli.Context, error) {}}
 	app.Commands = Commands(Host{
-		Console: &s, Getenv: func(name string) string { return env[name] }, Data: func() string { return data },
+		Console: &s, Getenv: func(name string) string { return env[name] }, Data: func() (string, error) { return data, nil },
 		Runs: func(role, data string) bool { return data == "/runs/"+role },
 		Roles: []*cli.Command{
 			{Name: "hub", Flags: []cli.Flag{
