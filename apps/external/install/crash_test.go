@@ -56,6 +56,23 @@ func TestAnUpgradeMayEndAtAnyMoment(t *testing.T) {
 	}
 }
 
+func TestAnInstallationGoesOnWhileTheStartTidies(t *testing.T) {
+	w := newWorld(t)
+	b, from := version(1, "one")
+	tidied := 0
+	source := func(f bundle.File) (io.ReadCloser, error) {
+		tidied++
+		if err := w.store.Tidy(); err != nil {
+			t.Error(err)
+		}
+		return from(f)
+	}
+	if _, err := w.store.Install(w.sign(t, b), source, agreed(t, b)); err != nil || tidied == 0 {
+		t.Fatal(tidied, err)
+	}
+	runs(t, w.store, "one")
+}
+
 // crash is what the disk holds at a moment.
 type crash struct {
 	dir   string

@@ -236,22 +236,30 @@ func (s *Store) release(id string) {
 	delete(s.busy, id)
 }
 
-// Tidy removes the files of versions that the state does not name. It is for the start.
+// Tidy removes the files of versions that the state does not name. It is for the start. An app that is
+// being installed already is left alone.
 func (s *Store) Tidy() error {
-	list, err := s.List()
-	if err != nil {
-		return err
-	}
-	keep := map[string][]uint64{}
-	for _, a := range list {
-		keep[a.Manifest.ID()] = []uint64{a.Manifest.Sequence, a.Previous}
-	}
 	for _, id := range s.onDisk() {
-		if err := s.tidy(id, keep[id]); err != nil {
+		if err := s.tidyUnused(id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *Store) tidyUnused(id string) error {
+	if s.acquire(id) != nil {
+		return nil // who has it tidies as well
+	}
+	defer s.release(id)
+	a, found, err := s.load(id)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return s.tidy(id, nil)
+	}
+	return s.tidy(id, []uint64{a.Manifest.Sequence, a.Previous})
 }
 
 // onDisk lists the apps that have a directory.
