@@ -59,6 +59,9 @@ func TestAChangeIsInTheAuditLogInTheWordsOfItsCommand(t *testing.T) {
 	w.ztm("root", "cloud", "upload", w.path("x"))
 	w.try("mallory", "script", w.path("script.sh"), "--ep", "ep-root")
 	w.audited("root", "a refusal", func(l audit.Line) bool { return l.User == "mallory" })
+	if err := os.WriteFile(w.path("secret"), []byte("hidden, and long enough"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	hub := w.membership("root").Hubs[0]
 	w.ztm("root", "invite", "dave", "--permit", w.path("dave.json"))
 	w.try("root", "script", w.path("script.sh"), "--ep", "ep-eve") // its name is known from now on
@@ -81,6 +84,7 @@ func TestAChangeIsInTheAuditLogInTheWordsOfItsCommand(t *testing.T) {
 		{"cloud share /users/root/x --add-user eve", "/users/root/x: +eve"},
 		{"config direct off", "auto -> off"},
 		{"audit config --own on", "own: none -> true"},
+		{"audit config --webhook https://127.0.0.1:1/hidden --secret-file " + w.path("secret"), "webhook: none -> https://127.0.0.1:1"},
 		{"audit forget mallory", ""},
 		{"notice config --command /bin/true", "command: +/bin/true"},
 		{"notice test", ""},
@@ -115,8 +119,8 @@ func TestAChangeIsInTheAuditLogInTheWordsOfItsCommand(t *testing.T) {
 			}
 		}
 	}
-	if out := w.ztm("root", "audit"); strings.Contains(out, "forget mallory") {
-		t.Errorf("whose lines were dropped is in the log:\n%s", out)
+	if out := w.ztm("root", "audit"); strings.Contains(out, "forget mallory") || strings.Contains(out, "hidden") {
+		t.Errorf("whose lines were dropped, or what is secret of a webhook, is in the log:\n%s", out)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 
@@ -60,6 +61,7 @@ func (m *mesh) serveNotices(w http.ResponseWriter, r *http.Request, here bool) {
 	defer func() {
 		is := m.notices.Settings()
 		was.Secret, is.Secret = secrets(was.Secret, is.Secret)
+		was.Webhook, is.Webhook = webhooks(was.Webhook, is.Webhook)
 		answer.Explain(w, "%s", settings.Difference(was, is))
 	}()
 	if err := m.notices.Serve(w, r, here, func(s notice.Settings) error { return m.auditState().Save("notices", s) }); err != nil {
@@ -148,6 +150,24 @@ func secrets(was, is string) (before, after string) {
 	return before, after
 }
 
+// webhooks are the addresses of two webhooks without what comes after the host: with some services whoever
+// knows that may write.
+func webhooks(was, is string) (before, after string) {
+	before, after = host(was), host(is)
+	if before == after && was != is {
+		after += "/... (another path)"
+	}
+	return before, after
+}
+
+func host(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
 func (m *mesh) serveAudit(w http.ResponseWriter, r *http.Request, path string) {
 	var err error
 	if path == "config" {
@@ -155,6 +175,7 @@ func (m *mesh) serveAudit(w http.ResponseWriter, r *http.Request, path string) {
 		err = m.sinks.Serve(w, r, func(s sink.Settings) error { return m.auditState().Save("config", s) })
 		is := m.sinks.Settings()
 		was.Secret, is.Secret = secrets(was.Secret, is.Secret)
+		was.Webhook, is.Webhook = webhooks(was.Webhook, is.Webhook)
 		answer.Explain(w, "%s", settings.Difference(was, is))
 	} else {
 		err = m.audit.Serve(w, r, path)
