@@ -327,21 +327,23 @@ func TestAnInboxTakesWhatItsOwnerHasSeen(t *testing.T) {
 	}
 	m.good(m.office, "inbox", "--add-user", "bob")
 	for _, accept := range []bool{false, true} {
-		sent := make(chan appstest.Result)
+		sent := make(chan appstest.Result, 1)
 		go func() { sent <- m.run(m.phone, "send", m.path("gift"), "office") }()
-		var offers []file.Offer
-		appstest.Eventually(t, "it is offered", func() bool {
-			return m.office.API("GET", "file/offers", nil, &offers) == nil && len(offers) == 1
-		})
-		if got := offers[0].Items; len(got) != 1 || got[0] != (file.Item{Path: "gift", Size: 5}) || m.read("inbox/bob/gift") != "(nothing)" {
-			t.Errorf("offered: %+v", offers)
+		offer := m.waiting()
+		if got := offer.Items; len(got) != 1 || got[0] != (file.Item{Path: "gift", Size: 5}) || m.read("inbox/bob/gift") != "(nothing)" {
+			t.Errorf("offered: %+v", offer)
 		}
 		if out := m.good(m.office, "inbox"); !strings.Contains(out, "gift") {
 			t.Error(out)
 		}
-		m.good(m.office, "inbox", map[bool]string{true: "--accept", false: "--refuse"}[accept], offers[0].ID)
-		if r := <-sent; (r.Failure == "") != accept {
-			t.Errorf("accept %v: %+v", accept, r)
+		m.good(m.office, "inbox", map[bool]string{true: "--accept", false: "--refuse"}[accept], offer.ID)
+		select {
+		case r := <-sent:
+			if (r.Failure == "") != accept {
+				t.Errorf("accept %v: %+v", accept, r)
+			}
+		case <-time.After(appstest.Timeout):
+			t.Fatalf("accept %v: the command does not end", accept)
 		}
 	}
 	if got := m.read("inbox/bob/gift"); got != "first" {
