@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ztm/apps"
@@ -70,12 +71,18 @@ func (n *News) offer(last *offering) (later <-chan time.Time) {
 // ends.
 func (n *News) Run(ctx context.Context) {
 	var last offering
+	var retry <-chan time.Time
+	wait := firstRetry
 	for {
 		changed := n.Index.Changed()
 		later := n.offer(&last)
 		select {
 		case <-n.published:
-			n.tell(ctx)
+			if retry = nil; n.tell(ctx) {
+				wait = firstRetry
+			} else {
+				retry, wait = time.After(wait), min(2*wait, lastRetry)
+			}
 		default:
 		}
 		select {
@@ -83,6 +90,8 @@ func (n *News) Run(ctx context.Context) {
 			return
 		case <-changed:
 		case <-later:
+		case <-retry:
+			n.Again()
 		case <-n.published:
 			n.Again()
 		}
@@ -105,17 +114,24 @@ func (n *News) Again() {
 // telling is how many peers are told at a time.
 const telling = 8
 
-// tell says to the endpoints that may read what has changed that there is news.
-func (n *News) tell(ctx context.Context) {
+// How long it takes until those who were not reached are told again.
+const (
+	firstRetry = 2 * time.Second
+	lastRetry  = time.Minute
+)
+
+// tell says to the endpoints that may read what has changed that there is news. It reports whether it
+// has reached all.
+func (n *News) tell(ctx context.Context) bool {
 	list, err := n.Others(ctx)
 	if err != nil {
 		n.Host.Log.Debug("nobody is told of news", "err", err)
-		n.Again()
-		return
+		return false
 	}
 	n.forget(list)
 	_, now := n.Index.Position()
 	var all sync.WaitGroup
+	var missed atomic.Bool
 	places := make(chan struct{}, telling)
 	for _, e := range list {
 		if !n.news(e, now) {
@@ -126,12 +142,17 @@ func (n *News) tell(ctx context.Context) {
 			defer func() { <-places }()
 			ctx, cancel := context.WithTimeout(ctx, tellTime)
 			defer cancel()
-			if conn, err := n.Host.Mesh.Open(ctx, e.ID, n.Name+"/changed", nil); err == nil {
-				conn.Close()
+			conn, err := n.Host.Mesh.Open(ctx, e.ID, n.Name+"/changed", nil)
+			if err != nil {
+				n.missed(e.ID)
+				missed.Store(true)
+				return
 			}
+			conn.Close()
 		})
 	}
 	all.Wait()
+	return !missed.Load()
 }
 
 // told is up to where a peer was told that there is news, and what it could read then.
@@ -153,6 +174,13 @@ func (n *News) news(e apps.Endpoint, now uint64) bool {
 		before.seq = 0
 	}
 	return n.Index.News(who, before.seq)
+}
+
+// missed notes that an endpoint did not hear what it was to be told.
+func (n *News) missed(id identity.ID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.told, id)
 }
 
 // forget forgets what was told to endpoints that are not online: they are told again when they are back.

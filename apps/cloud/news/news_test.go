@@ -2,10 +2,15 @@ package news
 
 import (
 	"context"
+	"errors"
 	"maps"
+	"net"
+	"net/url"
 	"os"
 	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ztm/apps"
@@ -19,8 +24,8 @@ import (
 func TestMain(m *testing.M) { os.Exit(appstest.Run(m)) }
 
 func TestTheHubIsOfferedANumberOnceInAWhile(t *testing.T) {
-	var net appstest.Net
-	h := net.Join("a", "alice")
+	var mesh appstest.Net
+	h := mesh.Join("a", "alice")
 	var host apps.Host
 	h.New("cloud", func(h apps.Host) apps.App { host = h; return nil })
 	x, err := index.Load(host.State, host.Notary)
@@ -61,9 +66,9 @@ func TestWhatWasToldToAnEndpointIsForgottenWhenItHasGone(t *testing.T) {
 // newNews returns a News of a user without files, and a list of those that are online.
 func newNews(t *testing.T) (*News, *[]apps.Endpoint) {
 	t.Helper()
-	var net appstest.Net
+	var mesh appstest.Net
 	var host apps.Host
-	net.Join("a", "alice").New("cloud", func(h apps.Host) apps.App { host = h; return nil })
+	mesh.Join("a", "alice").New("cloud", func(h apps.Host) apps.App { host = h; return nil })
 	x, err := index.Load(host.State, host.Notary)
 	if err != nil {
 		t.Fatal(err)
@@ -73,4 +78,40 @@ func newNews(t *testing.T) (*News, *[]apps.Endpoint) {
 		Others: func(context.Context) ([]apps.Endpoint, error) { return online, nil },
 		Reader: func(p apps.Peer) entry.Reader { return entry.Reader{User: p.User} },
 	}), &online
+}
+
+// deaf is a mesh in which nobody can be reached at first.
+type deaf struct {
+	apps.Mesh
+	opened, fails int
+}
+
+func (d *deaf) Open(context.Context, identity.ID, string, url.Values) (net.Conn, error) {
+	if d.opened++; d.opened <= d.fails {
+		return nil, errors.New("it does not answer")
+	}
+	near, far := net.Pipe()
+	return near, far.Close()
+}
+
+func TestWhoWasNotReachedIsToldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, online := newNews(t)
+		*online = []apps.Endpoint{{ID: "laptop", User: "alice"}}
+		d := &deaf{Mesh: n.Host.Mesh, fails: 3}
+		n.Host.Mesh, n.Host.Offer = d, func([]string) {}
+		if err := n.Index.Publish(entry.Author{ID: d.Self().ID, User: "alice"}, []index.Published{{Entry: entry.Entry{Path: "x", Deleted: true}}}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { n.Run(ctx) })
+		n.Again()
+		time.Sleep(time.Hour) // of the test's own clock
+		cancel()
+		run.Wait()
+		if d.opened != 4 {
+			t.Errorf("it was told %d times, want 3 in vain and one that came", d.opened)
+		}
+	})
 }
