@@ -27,7 +27,7 @@ func (r *run) files(ctx context.Context, _ []*path) error {
 	if err != nil {
 		return err
 	}
-	ways := []*way{{path: p, copy: func(what string) error { return r.cloud(ctx, p, what) }, prepare: func(what string) error { return r.publish(ctx, p, what) },
+	ways := []*way{{path: p, copy: func(what string) error { return r.cloud(ctx, p, what) }, publish: func(what string) error { return r.publish(ctx, p, what) },
 		again: func(what string) error { return r.erase(ctx, p, what) }}}
 	for _, role := range []string{"entrance", "exit"} {
 		if err := p.command(ctx, "cloud", "config", "--local-dir", filepath.Join(p.dir, role+"-files"), "--data", filepath.Join(p.dir, role)); err != nil {
@@ -67,9 +67,9 @@ func (r *run) files(ctx context.Context, _ []*path) error {
 		if strings.HasPrefix(c.name, "one") && c.name != oneChanged {
 			of, rounds = append([]*way{tunnelWay(ctx, p), r.tunnelFileWay(ctx, p)}, ways...), r.rounds
 		}
-		copied, prepared := times(of, dir, rounds)
+		copied, published := times(of, dir, rounds)
 		r.add("files: "+c.name, "ms", c.goal, copied)
-		r.add("files: "+c.name+", published before", "ms", "", prepared)
+		r.add("files: "+c.name+", published before that", "ms", "", published)
 		if c.name == tenThousand {
 			r.add("files: RSS with these, both ends", "MB", "", atRest(p, synced.path))
 		}
@@ -99,13 +99,14 @@ type way struct {
 	*path
 	copy    func(dir string) error
 	prepare func(dir string) error // not timed; nil: nothing
+	publish func(dir string) error // timed by itself; nil: there is no such step
 	again   func(dir string) error // takes the copy away, not timed; nil: it stays, and there is one round
 }
 
-// times measures the ways in turns, and what was prepared for them: the files are there afterwards. What has one round has the last, as
+// times measures the ways in turns, and how long publishing took: the files are there afterwards. What has one round has the last, as
 // it may be busy for longer than it seems.
-func times(ways []*way, dir string, rounds int) (out, prepared figures) {
-	out, prepared = newFigures(), newFigures()
+func times(ways []*way, dir string, rounds int) (out, published figures) {
+	out, published = newFigures(), newFigures()
 	for round := range rounds {
 		for _, w := range ways {
 			if out.has(w.path) || w.again == nil && round < rounds-1 {
@@ -117,31 +118,36 @@ func times(ways []*way, dir string, rounds int) (out, prepared figures) {
 				continue
 			}
 			out.keep(w.path, milliseconds(took))
-			if w.prepare != nil {
-				prepared.keep(w.path, milliseconds(before))
+			if w.publish != nil {
+				published.keep(w.path, milliseconds(before))
 			}
 		}
 	}
-	return out, prepared
+	return out, published
 }
 
-// time measures a way once, and what was prepared for it.
-func (w *way) time(dir string, again bool) (prepared, took time.Duration, err error) {
+// time measures a way once, and publishing before it.
+func (w *way) time(dir string, again bool) (published, took time.Duration, err error) {
 	if again {
 		if err := w.again(dir); err != nil {
 			return 0, 0, err
 		}
 	}
-	began := time.Now()
 	if w.prepare != nil {
 		if err := w.prepare(dir); err != nil {
 			return 0, 0, err
 		}
 	}
-	prepared = time.Since(began)
+	began := time.Now()
+	if w.publish != nil {
+		if err := w.publish(dir); err != nil {
+			return 0, 0, err
+		}
+	}
+	published = time.Since(began)
 	began = time.Now()
 	err = w.copy(dir)
-	return prepared, time.Since(began), err
+	return published, time.Since(began), err
 }
 
 // erase takes away what was downloaded.

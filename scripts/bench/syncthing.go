@@ -80,7 +80,7 @@ func (r *run) syncthingWay(ctx context.Context, dir string) (*way, error) {
 			return nil, err
 		}
 	}
-	return &way{path: s.path, copy: func(string) error { return s.fetch(ctx) }, prepare: func(from string) error { return s.offer(ctx, from) }}, nil
+	return &way{path: s.path, copy: func(string) error { return s.fetch(ctx) }, publish: func(from string) error { return s.offer(ctx, from) }}, nil
 }
 
 // call asks the REST API of a device.
