@@ -107,7 +107,7 @@ func TestWhoWasNotReachedIsToldAgain(t *testing.T) {
 		var run sync.WaitGroup
 		run.Go(func() { n.Run(ctx) })
 		n.Again()
-		time.Sleep(time.Hour) // of the test's own clock
+		<-time.After(time.Hour) // of the test's own clock
 		cancel()
 		run.Wait()
 		if d.opened != 4 {
