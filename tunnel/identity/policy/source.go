@@ -225,14 +225,14 @@ func (s *Source) Check() error {
 // whose names differ in case alone, which people take for one. Two that the other has may stay, so that
 // such a policy can be read and mended. Errors match [ErrSource].
 func (s *Source) CheckAdded(to *Source) error {
-	if err := checkCase("users", s.named(), to.named()); err != nil {
+	if err := checkCase("users", s.Named(), to.Named()); err != nil {
 		return err
 	}
 	return checkCase("groups", s.Groups, to.Groups)
 }
 
-// named are all users that a source names: those of grants are in Users.
-func (s *Source) named() map[string]struct{} {
+// Named returns all users that the policy names: those of grants are in Users.
+func (s *Source) Named() map[string]struct{} {
 	out := make(map[string]struct{}, len(s.Users))
 	for name := range s.Users {
 		out[name] = struct{}{}

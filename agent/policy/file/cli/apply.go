@@ -151,12 +151,12 @@ func (c commands) strangers(ctx context.Context, old, next *policy.Source) {
 	if err != nil {
 		return
 	}
-	known := named(old)
+	known := old.Named()
 	for _, u := range all {
 		known[u.Name] = struct{}{}
 	}
 	var strange []string
-	for _, name := range slices.Sorted(maps.Keys(named(next))) {
+	for _, name := range slices.Sorted(maps.Keys(next.Named())) {
 		if _, ok := known[name]; !ok {
 			strange = append(strange, name)
 		}
@@ -164,20 +164,6 @@ func (c commands) strangers(ctx context.Context, old, next *policy.Source) {
 	if len(strange) > 0 {
 		c.Warn("nobody of this name is in the mesh or invited now, check it: %s", few(strange))
 	}
-}
-
-// named are the users that a source names.
-func named(s *policy.Source) map[string]struct{} {
-	out := map[string]struct{}{}
-	for name := range s.Users {
-		out[name] = struct{}{}
-	}
-	for _, g := range s.Groups {
-		for _, m := range g.Members {
-			out[m.User] = struct{}{}
-		}
-	}
-	return out
 }
 
 // export prints the policy in force as a file.
