@@ -31,7 +31,9 @@ func TestAnAppThatFillsItsDirectoryIsEndedAndNotStartedBeforeThereIsRoom(t *test
 	}
 }
 
-func TestAnAppThatRunsByItselfIsStartedAsSoonAsItCanBe(t *testing.T) {
+// withoutRoom is an app that runs by itself, and was not started as it has more files than it may.
+func withoutRoom(t *testing.T) fixture {
+	t.Helper()
 	f := newRunner(t, "echo", func(s *Spec, _ *Config) { s.Manifest.Rights.Autostart, s.Manifest.Rights.DiskFiles = true, 1 })
 	err := errors.Join(os.Mkdir(f.spec.Data, 0o700), os.WriteFile(filepath.Join(f.spec.Data, "a"), nil, 0o600), os.WriteFile(filepath.Join(f.spec.Data, "b"), nil, 0o600))
 	if err != nil {
@@ -40,6 +42,11 @@ func TestAnAppThatRunsByItselfIsStartedAsSoonAsItCanBe(t *testing.T) {
 	if err := f.Start(t.Context()); err == nil {
 		t.Fatal("it was started without room")
 	}
+	return f
+}
+
+func TestAnAppThatRunsByItselfIsStartedAsSoonAsItCanBe(t *testing.T) {
+	f := withoutRoom(t)
 	if err := os.RemoveAll(f.spec.Data); err != nil {
 		t.Fatal(err)
 	}
@@ -47,14 +54,7 @@ func TestAnAppThatRunsByItselfIsStartedAsSoonAsItCanBe(t *testing.T) {
 }
 
 func TestAnAppThatIsStoppedWhileItWaitsIsNotStartedByItself(t *testing.T) {
-	f := newRunner(t, "echo", func(s *Spec, _ *Config) { s.Manifest.Rights.Autostart, s.Manifest.Rights.DiskFiles = true, 1 })
-	err := errors.Join(os.Mkdir(f.spec.Data, 0o700), os.WriteFile(filepath.Join(f.spec.Data, "a"), nil, 0o600), os.WriteFile(filepath.Join(f.spec.Data, "b"), nil, 0o600))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Start(t.Context()); err == nil {
-		t.Fatal("it was started without room")
-	}
+	f := withoutRoom(t)
 	f.Stop("its owner stopped it")
 	f.mu.Lock()
 	defer f.mu.Unlock()
